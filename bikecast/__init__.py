@@ -1,0 +1,5 @@
+"""bikecast forecasts bike-share demand at every station and releases what it learns."""
+
+from importlib.metadata import version
+
+__version__ = version("bikecast")

@@ -1,0 +1,80 @@
+"""Settings, and the only reader of the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import platformdirs
+
+from bikecast.errors import InputError
+
+PREFIX = "BIKECAST_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set; each field is read from ``BIKECAST_`` and its name in capitals.
+
+    A variable may instead be given as ``…_FILE``: the path of a file that holds the value, as
+    containers receive their secrets.
+
+    :param data_dir: where the embedded PostgreSQL, downloads and model artifacts live.
+    :param database_url: a PostgreSQL server's URL; empty: bikecast starts one in ``data_dir``.
+    :param system: the system that a command or the service works on.
+    :param model_name: name of the registered model in MLflow.
+    :param mlflow_tracking_uri: an MLflow server; empty: the database ``mlflow`` beside ours.
+    :param stale_after: age of the data, in seconds, from which an answer says ``stale``.
+    :param trips_url: folder that holds the published trip files.
+    :param weather_url: Open-Meteo's archive endpoint.
+    """
+
+    data_dir: Path = Path(platformdirs.user_data_dir("bikecast", appauthor=False))
+    database_url: str = ""
+    system: str = ""
+    model_name: str = "bike-demand-forecaster"
+    mlflow_tracking_uri: str = ""
+    bind: str = "127.0.0.1:8000"
+    workers: int = 2
+    stale_after: int = 86_400
+    trips_url: str = "https://s3.amazonaws.com/tripdata"
+    weather_url: str = "https://archive-api.open-meteo.com/v1/archive"
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the environment, defaults where it is silent.
+
+    :raises InputError: for a value of the wrong kind, or a ``…_FILE`` that cannot be read.
+    """
+    given = {f.name: _value(f.name, environ) for f in fields(Settings)}
+    values: dict[str, object] = {}
+    for name, text in given.items():
+        if text is None:
+            continue
+        kind = type(getattr(Settings, name, ""))
+        values[name] = _convert(name, text, kind)
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _value(name: str, environ: Mapping[str, str]) -> str | None:
+    variable = PREFIX + name.upper()
+    if path := environ.get(variable + "_FILE"):
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise InputError(
+                f"{variable}_FILE names {path}, which cannot be read: {error.strerror}",
+                hint="name a readable file",
+            ) from error
+    return environ.get(variable)
+
+
+def _convert(name: str, text: str, kind: type) -> object:
+    if kind is int:
+        try:
+            return int(text)
+        except ValueError as error:
+            raise InputError(
+                f"{PREFIX}{name.upper()} is {text!r}", hint="write a whole number"
+            ) from error
+    return Path(text).expanduser() if issubclass(kind, Path) else text

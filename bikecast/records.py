@@ -1,0 +1,88 @@
+"""The value types that every room shares: plain, frozen, without behaviour that does I/O."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+TARGETS: Final = ("pickups", "returns")
+"""What is forecast, per station and hour, in bikes; the order of the last axis of every array."""
+
+QUANTILES: Final = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+"""The levels of every probabilistic forecast."""
+
+QUANTILE_COLUMNS: Final = ("q05", "q10", "q25", "q50", "q75", "q90", "q95")
+
+FORECAST_COLUMNS: Final = ("station_id", "hour", "target", "mean", *QUANTILE_COLUMNS)
+"""The columns of a forecast frame, one row per station, hour and target."""
+
+WEATHER: Final = ("temperature", "precipitation", "wind_speed", "cloud_cover", "humidity")
+"""Weather variables: °C, mm in the hour, km/h at 10 m, percent, percent (relative)."""
+
+MAX_HORIZON: Final = 168
+"""Hours ahead that are forecast: one week."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One bike-share system (a city).
+
+    :param system_id: short name, as in ``citibike-jc``.
+    :param timezone: IANA name; all civil hours of the system are in it.
+    :param holidays: country and, behind a hyphen, subdivision, as in ``US-NY``; empty for none.
+    :param simulated: the data were made up by bikecast.
+    """
+
+    system_id: str
+    name: str = ""
+    timezone: str = "UTC"
+    holidays: str = ""
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Station:
+    """A place where bikes stand; ids are text (``5379.10`` is not ``5379.1``)."""
+
+    station_id: str
+    name: str = ""
+    lat: float | None = None
+    lon: float | None = None
+    capacity: int | None = None
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of one imported file.
+
+    :param rows_read: data rows in the file, its header not counted.
+    :param rows_used: rows whose content is in the database now because of this file.
+    :param skipped: reason → number of rows that could not be used.
+    :param notes: reason → number of rows used with a reservation (a ride without an end station).
+    :param already_imported: the very same content was imported before; nothing was changed.
+    """
+
+    file: str
+    kind: str
+    rows_read: int = 0
+    rows_used: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    already_imported: bool = False
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One issued forecast table: who made it, when, and from data up to when.
+
+    :param issue_id: key in the database; 0 before it is stored.
+    :param issued_at: wall clock, with time zone (UTC).
+    :param as_of: end of the data that the forecast saw, with time zone; forecasts start here.
+    """
+
+    system_id: str
+    issued_at: datetime
+    as_of: datetime
+    model: str
+    model_version: str
+    simulated: bool = False
+    issue_id: int = 0
