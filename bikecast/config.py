@@ -27,6 +27,7 @@ class Settings:
     :param stale_after: age of the data, in seconds, from which an answer says ``stale``.
     :param trips_url: folder that holds the published trip files.
     :param weather_url: Open-Meteo's archive endpoint.
+    :param commit: the git commit that this installation was built from, where known.
     """
 
     data_dir: Path = Path(platformdirs.user_data_dir("bikecast", appauthor=False))
@@ -39,6 +40,7 @@ class Settings:
     stale_after: int = 86_400
     trips_url: str = "https://s3.amazonaws.com/tripdata"
     weather_url: str = "https://archive-api.open-meteo.com/v1/archive"
+    commit: str = ""
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -86,3 +86,26 @@ class Issue:
     model_version: str
     simulated: bool = False
     issue_id: int = 0
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model, as the registry knows it.
+
+    :param model: its entry in the table of models, as in ``xgboost``.
+    :param aliases: ``production``, ``challenger`` or none.
+    :param trained_until: end of the data that it was fitted on, local civil time.
+    :param scores: entry → score → value, all on the same recent hours; ``champion`` is the
+        version that was in production when this one was trained.
+    :param previous: the version that was in production before this one was promoted.
+    """
+
+    version: str
+    model: str
+    run_id: str
+    system_id: str
+    aliases: tuple[str, ...] = ()
+    trained_until: str = ""
+    data_hash: str = ""
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    previous: str = ""

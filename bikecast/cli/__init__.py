@@ -1,0 +1,90 @@
+"""The command line: each command parses, calls one verb, and prints."""
+
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import click
+import typer
+
+from bikecast.cli import data, demo, models, service
+from bikecast.cli.backtest import backtest
+from bikecast.cli.terminal import errors
+from bikecast.errors import BikecastError
+
+app = typer.Typer(
+    name="bikecast",
+    help="Forecast bike-share demand at every station, and serve the forecast.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.db, name="db")
+app.add_typer(data.imports, name="import")
+app.add_typer(models.model, name="model")
+app.command()(demo.demo)
+app.command()(backtest)
+app.command()(models.train)
+app.command()(models.forecast)
+app.command()(service.predict)
+app.command()(service.serve)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    verbose: bool = typer.Option(False, "--verbose", help="Show the trace behind an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    """Forecast bike-share demand at every station, and serve the forecast."""
+    if version:
+        from bikecast import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line; one line on stderr and an exit code tell what went wrong.
+
+    0 done; 1 the answer is no; 2 wrong usage or bad input; 3 could not run; 130 and 143 signals.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("stopped")
+        return 130
+    except Exception as error:
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, BikecastError):
+        errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    errors.print(
+        f"crashed: {type(error).__name__}: {' '.join(str(error).split())}; "
+        "run again with `bikecast --verbose …` and report what it shows",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 3
+
+
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)

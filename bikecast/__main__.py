@@ -1,0 +1,5 @@
+"""``python -m bikecast`` is ``bikecast``."""
+
+from bikecast.cli import main
+
+main()

@@ -1,0 +1,194 @@
+"""``bikecast backtest``: hold models against the past of a panel."""
+
+import re
+import resource
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+
+from bikecast.cli.terminal import Steps, errors, print_json, print_table
+from bikecast.errors import BikecastError, InputError, UnknownName
+from bikecast.history import History, build_history, build_weather
+from bikecast.panels import read_panel, read_stations
+from bikecast.records import MAX_HORIZON, System
+from bikecast.weather import read_weather
+
+DEFAULT_MODEL = "xgboost"
+SHOWN = ("mae", "rmse", "wape", "mase", "pinball", "coverage_80", "net_flow_mae", "skill")
+
+
+class WeatherMode(StrEnum):
+    """What a weather file is to a backtest."""
+
+    OBSERVED = "observed"
+    FORECAST = "forecast"
+
+
+def backtest(
+    panel: Annotated[Path, typer.Argument(help="Panel: parquet or csv.", show_default=False)],
+    start: Annotated[str, typer.Option(help="First day, as in 2018-07-16.", show_default=False)],
+    stations: Annotated[Path | None, typer.Option(help="Stations file: place, capacity.")] = None,
+    weather: Annotated[Path | None, typer.Option(help="Hourly weather file.")] = None,
+    weather_mode: Annotated[
+        WeatherMode, typer.Option(help="observed stands for a forecast and marks hindsight.")
+    ] = WeatherMode.OBSERVED,
+    timezone: Annotated[str, typer.Option(help="Time zone of the panel.")] = "UTC",
+    holidays: Annotated[str, typer.Option(help="Holiday calendar, as in US-NY.")] = "",
+    days: Annotated[int, typer.Option(help="Length of the window.", min=1)] = 28,
+    horizon: Annotated[int, typer.Option(help="Hours ahead, 1 to 168.")] = 24,
+    every: Annotated[str, typer.Option(help="Step of the origins, as in 24h or 1h.")] = "24h",
+    refit_days: Annotated[int, typer.Option(help="Days between two fits.", min=1)] = 28,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model; may be repeated; all for every one.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the predictions: parquet.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Write the scores: json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Forecast a window of the past from what was known, and score it.
+
+    Example: bikecast backtest panel.parquet --start 2018-07-16 --days 84 --model all
+    """
+    if not 1 <= horizon <= MAX_HORIZON:
+        raise InputError(f"--horizon is {horizon}", hint=f"write 1 to {MAX_HORIZON}")
+    began, step_hours = _day(start), _hours(every)
+    steps = Steps()
+    with steps.step("read the panel") as step:
+        system = System("backtest", timezone=timezone, holidays=holidays)
+        history = _history(panel, stations, weather, weather_mode, system)
+        step.result(f"{len(history.stations)} stations until {history.as_of:%Y-%m-%d}")
+    from bikecast.evaluation import backtest as run
+    from bikecast.evaluation import score_models
+    from bikecast.models import MODELS
+    from bikecast.models.base import Grid
+
+    frames, seconds = [], {}
+    for name in _models(model or [DEFAULT_MODEL], list(MODELS)):
+        started = time.monotonic()
+        with steps.step(f"backtest of {name}") as step:
+            frame = run(
+                history,
+                MODELS[name],
+                start=began,
+                days=days,
+                grid=Grid(horizon, step_hours),
+                refit_days=refit_days,
+                on_progress=lambda done, total: step.progress(done, total),
+            )
+        seconds[name] = round(time.monotonic() - started, 1)
+        frames.append(frame.select(pl.lit(name).alias("model"), pl.all()))
+    predictions = pl.concat(frames)
+    with steps.step("score"):
+        found = score_models(predictions, history)
+    for name, took in seconds.items():
+        found[name]["seconds"] = took
+    document = {
+        "window": {"start": start, "days": days, "horizon": horizon, "every": every},
+        "models": found,
+    }
+    _write(predictions, document, out, scores)
+    _print(document, as_json)
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")
+    except ValueError as error:
+        raise InputError(
+            f"--start is {text!r}, which is no date", hint="write it as in 2018-07-16"
+        ) from error
+
+
+def _hours(text: str) -> int:
+    """The hours of ``24h``.
+
+    >>> _hours("24h")
+    24
+    """
+    found = re.fullmatch(r"([1-9]\d*)h", text)
+    if not found:
+        raise InputError(f"--every is {text!r}", hint="write it as in 24h or 1h")
+    return int(found[1])
+
+
+def _models(asked: list[str], known: list[str]) -> list[str]:
+    names = known if "all" in asked else list(dict.fromkeys(asked))
+    for name in names:
+        if name not in known:
+            raise UnknownName(f"no model {name!r}", hint=f"choose of {', '.join(known)}, all")
+    return names
+
+
+def _history(
+    panel: Path,
+    stations: Path | None,
+    weather: Path | None,
+    mode: WeatherMode,
+    system: System,
+) -> History:
+    skipped: Counter[str] = Counter()
+    frame, _ = read_panel(panel, skipped)
+    places = read_stations(stations, skipped)[0] if stations else ()
+    history = build_history(frame, system, places)
+    if weather:
+        sky, _ = read_weather(weather, system.timezone, skipped)
+        observed = pl.col("issued_at").is_null()
+        sky = sky.filter(observed if mode is WeatherMode.OBSERVED else ~observed)
+        if sky.is_empty():
+            raise InputError(
+                f"{weather} has no {mode} weather",
+                hint="a forecast has a column issued_at, an observation has none",
+            )
+        archive = build_weather(
+            sky,
+            system,
+            history.start,
+            history.known + MAX_HORIZON,
+            hindsight=mode is WeatherMode.OBSERVED,
+        )
+        history = History(**{**vars(history), "weather": archive})
+    for reason, n in sorted(skipped.items()):
+        errors.print(f"[yellow]skipped:[/] {n:,} {reason}")
+    return history
+
+
+def _write(
+    predictions: pl.DataFrame, document: dict[str, Any], out: Path | None, scores: Path | None
+) -> None:
+    import json
+
+    try:
+        if out:
+            predictions.write_parquet(out)
+        if scores:
+            scores.write_text(json.dumps(document, indent=2))
+    except OSError as error:
+        raise BikecastError(
+            f"cannot write the results: {error}", hint="choose another path"
+        ) from error
+
+
+def _print(document: dict[str, Any], as_json: bool) -> None:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kilobytes on Linux, bytes on macOS.
+    gigabytes = memory / (2**30 if sys.platform == "darwin" else 2**20)
+    if as_json:
+        print_json(document)
+    else:
+        rows = [
+            [name]
+            + [f"{s['overall'][k]:.4f}" if k in s["overall"] else "–" for k in SHOWN]
+            + [f"{s['overall']['n']:,}", f"{s['seconds']:.1f}"]
+            for name, s in document["models"].items()
+        ]
+        window = document["window"]
+        title = f"{window['days']} days from {window['start']}, {window['horizon']} h ahead"
+        print_table(title, ["model", *SHOWN, "n", "seconds"], rows)
+    errors.print(f"peak memory {gigabytes:.2f} GB", highlight=False)

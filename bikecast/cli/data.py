@@ -1,0 +1,164 @@
+"""``bikecast db`` and ``bikecast import``: the database and what goes in."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bikecast import collect
+from bikecast.cli.open import opened
+from bikecast.cli.terminal import Steps, output, print_json, print_table
+from bikecast.config import read_settings
+from bikecast.errors import InputError, UnknownName
+from bikecast.records import ImportReport, System
+from bikecast.store import Store
+
+db = typer.Typer(no_args_is_help=True, help="The database: migrate it, look at it, find it.")
+imports = typer.Typer(no_args_is_help=True, help="Bring files in; importing one twice is harmless.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Paths = Annotated[list[Path], typer.Argument(help="Files or folders.", show_default=False)]
+SystemId = Annotated[
+    str, typer.Option("--system", help="The system (city), as in citibike-jc.", show_default=False)
+]
+Timezone = Annotated[
+    str,
+    typer.Option(help="Its time zone; needed the first time, as in America/New_York."),
+]
+Holidays = Annotated[str, typer.Option(help="Its holiday calendar, as in US-NJ; empty for none.")]
+
+
+@db.command(epilog="Example: bikecast db upgrade")
+def upgrade() -> None:
+    """Bring the schema up to this release's."""
+    with opened(read_settings()) as database:
+        database.store.upgrade()
+        output.print(f"schema {database.store.status().schema}")
+
+
+@db.command(epilog="Example: bikecast db status --json")
+def status(as_json: Json = False) -> None:
+    """Say which schema the database has and what is pending."""
+    with opened(read_settings()) as database:
+        found = dataclasses.asdict(database.store.status())
+    if as_json:
+        print_json(found)
+    else:
+        print_table("Schema", ["", ""], [[k, str(v)] for k, v in found.items()])
+
+
+@db.command(epilog='Example: psql "$(bikecast db url)"')
+def url() -> None:
+    """Print the database's URL as libpq writes it; the embedded one lives while bikecast runs."""
+    with opened(read_settings()) as database:
+        typer.echo(database.url.replace("postgresql+psycopg2://", "postgresql://", 1))
+
+
+@imports.command(epilog="Example: bikecast import trips JC-202104.csv.zip --system citibike-jc")
+def trips(
+    paths: Paths,
+    system: SystemId,
+    timezone: Timezone = "",
+    holidays: Holidays = "",
+    as_json: Json = False,
+) -> None:
+    """Bring in trip files: csv, gz or zip, in any schema of the Lyft-run systems."""
+    _bring_in(collect.import_trips, paths, System(system, "", timezone, holidays), as_json)
+
+
+@imports.command(epilog="Example: bikecast import weather open-meteo.csv --system citibike-jc")
+def weather(
+    paths: Paths,
+    system: SystemId,
+    timezone: Timezone = "",
+    holidays: Holidays = "",
+    as_json: Json = False,
+) -> None:
+    """Bring in hourly weather: Open-Meteo (UTC) or Visual Crossing (local, metric)."""
+    _bring_in(collect.import_weather, paths, System(system, "", timezone, holidays), as_json)
+
+
+@imports.command(epilog="Example: bikecast import panel hours.parquet --system nyc")
+def panel(
+    paths: Paths,
+    system: SystemId,
+    timezone: Timezone = "",
+    holidays: Holidays = "",
+    as_json: Json = False,
+) -> None:
+    """Bring in hourly pickups and returns per station: parquet or csv."""
+    _bring_in(collect.import_panel, paths, System(system, "", timezone, holidays), as_json)
+
+
+@imports.command(epilog="Example: bikecast import stations stations.csv --system nyc")
+def stations(
+    paths: Paths,
+    system: SystemId,
+    timezone: Timezone = "",
+    holidays: Holidays = "",
+    as_json: Json = False,
+) -> None:
+    """Bring in names, places and capacities of stations: csv."""
+    _bring_in(collect.import_stations, paths, System(system, "", timezone, holidays), as_json)
+
+
+Import = Callable[..., list[ImportReport]]
+
+
+def _bring_in(verb: Import, paths: list[Path], system: System, as_json: bool) -> None:
+    steps = Steps()
+    with opened(read_settings()) as database:
+        store = database.store
+        store.upgrade()
+        ensure_system(store, system)
+        with steps.step(f"import {len(paths)} path(s)") as step:
+            reports = verb(store, system.system_id, paths, progress=step.progress)
+    if as_json:
+        print_json([dataclasses.asdict(r) for r in reports])
+    else:
+        print_reports(reports)
+
+
+def ensure_system(store: Store, system: System) -> None:
+    """Make a system known at its first import; later imports must agree with it.
+
+    :raises InputError: for a new system without a time zone, or another one than it has.
+    """
+    try:
+        known = store.system(system.system_id)
+    except UnknownName:
+        if not system.timezone:
+            raise InputError(
+                f"system {system.system_id!r} is new and its time zone is not known",
+                hint="add --timezone, as in --timezone America/New_York",
+            ) from None
+        store.add_system(system)
+        return
+    for name in ("timezone", "holidays"):
+        given, has = getattr(system, name), getattr(known, name)
+        if given and given != has:
+            raise InputError(
+                f"system {system.system_id!r} has {name} {has!r}, not {given!r}",
+                hint=f"leave --{name} out, or use another --system",
+            )
+
+
+def print_reports(reports: list[ImportReport]) -> None:
+    """What became of each file: rows, and why some could not be used."""
+    rows = [
+        [
+            Path(r.file).name,
+            f"{r.rows_read:,}",
+            f"{r.rows_used:,}",
+            "imported before" if r.already_imported else _reasons(r.skipped),
+            _reasons(r.notes),
+        ]
+        for r in reports
+    ]
+    print_table("Imported", ["file", "rows", "used", "skipped", "noted"], rows)
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.items())) or "–"

@@ -1,0 +1,234 @@
+"""``bikecast train``, ``forecast`` and ``model``: learn, issue, compare, promote."""
+
+import dataclasses
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bikecast.cli.open import Opened, chosen_system, commit, opened
+from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
+from bikecast.config import read_settings
+from bikecast.errors import BikecastError, InputError
+from bikecast.records import Issue, ModelVersion
+
+if TYPE_CHECKING:
+    from bikecast.promote import Verdict
+
+model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+SystemId = Annotated[
+    str, typer.Option("--system", help="The system (city); may be left out where there is one.")
+]
+RmseLimit = Annotated[
+    float | None,
+    typer.Option(help="RMSE in bikes per station-hour that must not be exceeded.", min=0),
+]
+Which = Annotated[str, typer.Argument(help="A version's number, `challenger` or `production`.")]
+
+
+def train(
+    system: SystemId = "",
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Then validate and promote in one go.")
+    ] = False,
+    rmse_limit: RmseLimit = None,
+    as_json: Json = False,
+) -> None:
+    """Compare all models on the last four weeks, fit the best on everything, register it.
+
+    Example: bikecast train --promote
+    """
+    with opened(read_settings()) as database:
+        steps = Steps()
+        chosen = chosen_system(database.store, system or database.settings.system)
+        version = train_steps(database, chosen, steps)
+        if not as_json:
+            print_version(version)
+        if promote:
+            from bikecast.promote import promote as do_promote
+
+            verdict = do_promote(database.registry, version.version, rmse_limit)
+            version = verdict.version
+            if not as_json:
+                print_verdict(verdict)
+        if as_json:
+            print_json(dataclasses.asdict(version))
+
+
+def train_steps(database: Opened, system_id: str, steps: Steps) -> ModelVersion:
+    """Train with its progress on the screen."""
+    from bikecast.train import train as do_train
+
+    with steps.step("train") as step:
+        version = do_train(
+            database.store,
+            database.registry,
+            system_id,
+            commit=commit(database.settings),
+            progress=step.progress,
+        )
+        step.result(f"{version.model}, version {version.version},")
+    return version
+
+
+def forecast(
+    system: SystemId = "",
+    every: Annotated[
+        str, typer.Option(help="Repeat, as in 10m; by default once.", show_default=False)
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Issue the forecast table with the model in production.
+
+    Example: bikecast forecast --every 10m
+    """
+    pause = seconds(every) if every else None
+    with opened(read_settings()) as database:
+        chosen = chosen_system(database.store, system or database.settings.system)
+        if pause is None:
+            print_issue(issue_now(database, chosen), as_json)
+        while pause is not None:
+            try:
+                print_issue(issue_now(database, chosen), as_json)
+            except BikecastError as error:
+                # A refresher outlives what it depends on; the next round tries again.
+                errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+            time.sleep(pause)
+
+
+def issue_now(database: Opened, system_id: str) -> Issue:
+    """One table, issued now."""
+    from bikecast.forecast import issue_forecast
+
+    return issue_forecast(database.store, database.registry, system_id, datetime.now(UTC))
+
+
+def seconds(text: str) -> float:
+    """The seconds of ``90s``, ``10m`` or ``1h``.
+
+    >>> seconds("10m")
+    600.0
+
+    :raises InputError: for anything else.
+    """
+    found = re.fullmatch(r"(\d+)([smh])", text)
+    if not found or int(found[1]) == 0:
+        raise InputError(f"{text!r} is not a duration", hint="write it as in 90s, 10m or 1h")
+    return float(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
+
+
+@model.command("list", epilog="Example: bikecast model list")
+def list_(as_json: Json = False) -> None:
+    """List all versions, the newest first."""
+    with opened(read_settings()) as database:
+        versions = database.registry.versions()
+    if as_json:
+        print_json([dataclasses.asdict(v) for v in versions])
+        return
+    rows = [
+        [v.version, ", ".join(v.aliases), v.model, v.system_id, v.trained_until, *_figures(v)]
+        for v in versions
+    ]
+    columns = ["version", "alias", "model", "system", "trained until", "MAE", "RMSE"]
+    print_table("Models", columns, rows)
+
+
+def _figures(version: ModelVersion) -> list[str]:
+    own = version.scores.get(version.model, {})
+    return [f"{own[s]:.3f}" if s in own else "–" for s in ("mae", "rmse")]
+
+
+@model.command(epilog="Example: bikecast model show production")
+def show(which: Which = "production", as_json: Json = False) -> None:
+    """Show a version with the scores of all models on its gate's hours."""
+    with opened(read_settings()) as database:
+        version = database.registry.get(which)
+    if as_json:
+        print_json(dataclasses.asdict(version))
+    else:
+        print_version(version)
+
+
+@model.command(epilog="Example: bikecast model validate challenger --rmse-limit 4")
+def validate(
+    which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
+) -> None:
+    """Ask the gate about a version; exit code 1 where it says no."""
+    from bikecast.promote import validate as do_validate
+
+    with opened(read_settings()) as database:
+        verdict = do_validate(database.registry, which, rmse_limit)
+    if as_json:
+        print_json(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+    else:
+        print_verdict(verdict)
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@model.command(epilog="Example: bikecast model promote challenger")
+def promote(
+    which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
+) -> None:
+    """Put a version that passes the gate into production."""
+    from bikecast.promote import promote as do_promote
+
+    with opened(read_settings()) as database:
+        verdict = do_promote(database.registry, which, rmse_limit)
+    if as_json:
+        print_json(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+    else:
+        print_verdict(verdict)
+
+
+@model.command(epilog="Example: bikecast model rollback")
+def rollback(as_json: Json = False) -> None:
+    """Put the version that production replaced back into production."""
+    from bikecast.promote import rollback as do_rollback
+
+    with opened(read_settings()) as database:
+        version = do_rollback(database.registry)
+    if as_json:
+        print_json(dataclasses.asdict(version))
+    else:
+        print_version(version)
+
+
+def print_version(version: ModelVersion) -> None:
+    """A version and the scores of every model on the same hours."""
+    alias = f" ({', '.join(version.aliases)})" if version.aliases else ""
+    output.print(
+        f"version {version.version}{alias}: {version.model} of {version.system_id}, "
+        f"trained until {version.trained_until}"
+    )
+    names = sorted({s for scores in version.scores.values() for s in scores})
+    rows = [
+        [entry, *(f"{scores[n]:.4f}" if n in scores else "–" for n in names)]
+        for entry, scores in version.scores.items()
+    ]
+    print_table("Scores on the same recent hours", ["model", *names], rows)
+
+
+def print_verdict(verdict: "Verdict") -> None:
+    """The gate's answers, check by check."""
+    for check in verdict.checks:
+        mark = "[green]✓[/]" if check.passed else "[red]✗[/]"
+        output.print(f"{mark} {check.name}: {check.detail}")
+    word = "passes" if verdict.passed else "does not pass"
+    output.print(f"version {verdict.version.version} {word} the gate")
+
+
+def print_issue(issue: Issue, as_json: bool) -> None:
+    """One issued table."""
+    if as_json:
+        print_json(dataclasses.asdict(issue))
+        return
+    note = " [yellow]simulated[/]" if issue.simulated else ""
+    output.print(
+        f"{issue.system_id}: issued {issue.issued_at:%Y-%m-%d %H:%M} UTC from data up to "
+        f"{issue.as_of:%Y-%m-%d %H:%M} with {issue.model} version {issue.model_version}{note}"
+    )

@@ -1,0 +1,87 @@
+"""Open what a command works on: the database, the registry, the system asked for."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bikecast.config import Settings
+from bikecast.embedded import EmbeddedPostgres
+from bikecast.errors import InputError, UnknownName
+from bikecast.store import Store, ensure_database
+
+if TYPE_CHECKING:
+    from bikecast.registry import Registry
+
+MLFLOW_DATABASE = "mlflow"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A running database, and how to reach the registry beside it."""
+
+    settings: Settings
+    url: str
+
+    @property
+    def store(self) -> Store:
+        """The product's own tables."""
+        return Store(self.url)
+
+    @property
+    def registry(self) -> "Registry":
+        """The models; MLflow is imported here and not before, because that takes seconds."""
+        from bikecast.registry import Registry
+
+        uri = self.settings.mlflow_tracking_uri
+        artifacts = None if uri else self.settings.data_dir / "models"
+        uri = uri or ensure_database(self.url, MLFLOW_DATABASE)
+        return Registry(uri, self.settings.model_name, artifacts)
+
+
+@contextmanager
+def opened(settings: Settings, *, share: bool = True) -> Iterator[Opened]:
+    """The database that the settings name; without a URL, one of bikecast's own.
+
+    :param share: use the server of a bikecast that is running on the same folder.
+    """
+    if settings.database_url:
+        yield Opened(settings, settings.database_url)
+        return
+    with EmbeddedPostgres(settings.data_dir, share=share) as server:
+        yield Opened(settings, server.url)
+
+
+def chosen_system(store: Store, asked: str) -> str:
+    """The system asked for; where none is, the only one there is.
+
+    :raises InputError: where there are several, or none.
+    """
+    known = [s.system_id for s in store.systems()]
+    if asked:
+        if asked not in known:
+            raise UnknownName(
+                f"no system {asked!r} (known: {', '.join(known) or 'none'})",
+                hint="import its trips first: `bikecast import trips PATH --system ID`",
+            )
+        return asked
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise InputError("the database holds no system", hint="run `bikecast import trips` first")
+    raise InputError(f"several systems: {', '.join(known)}", hint="choose one with --system")
+
+
+def commit(settings: Settings) -> str:
+    """The git commit this code was built from: by setting, or asked of the checkout it runs in."""
+    if settings.commit:
+        return settings.commit
+    top = Path(__file__).parents[2]
+    if not (top / ".git").exists():
+        return ""
+    asked = subprocess.run(
+        ["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+    )
+    return asked.stdout.strip()

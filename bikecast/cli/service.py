@@ -1,0 +1,102 @@
+"""``bikecast serve`` and ``predict``: answer over HTTP, or ask once on the terminal."""
+
+import dataclasses
+from datetime import timedelta
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from bikecast.cli.open import chosen_system, commit, opened
+from bikecast.cli.terminal import errors, output, print_json, print_table
+from bikecast.config import read_settings
+from bikecast.errors import InputError, UnknownName
+from bikecast.records import MAX_HORIZON, TARGETS
+from bikecast.store import Store
+
+
+def serve(
+    system: Annotated[str, typer.Option(help="The system (city) to serve.")] = "",
+    bind: Annotated[str, typer.Option(help="Address and port, as in 127.0.0.1:8000.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes; 0 takes the setting.", min=0)] = 0,
+) -> None:
+    """Serve forecasts over HTTP until stopped.
+
+    Example: bikecast serve --bind 127.0.0.1:8000 --workers 2
+    """
+    from bikecast.serve.server import serve as do_serve
+    from bikecast.serve.source import StoreSource
+
+    settings = read_settings()
+    with opened(settings) as database:
+        database.store.check_readable()
+        chosen = chosen_system(database.store, system or settings.system)
+        do_serve(
+            dataclasses.replace(
+                settings,
+                bind=bind or settings.bind,
+                workers=workers or settings.workers,
+                commit=commit(settings),
+            ),
+            lambda: StoreSource(Store(database.url), chosen),
+            on_ready=lambda url: errors.print(f"serving {chosen} on {url}", highlight=False),
+        )
+
+
+def predict(
+    station: Annotated[str, typer.Argument(help="Station id, as in /stations.")],
+    hours: Annotated[int, typer.Option(help="Hours ahead, 1 to 168.")] = 24,
+    system: Annotated[str, typer.Option(help="The system (city).")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print a station's coming hours from the newest forecast table.
+
+    Example: bikecast predict HB101 --hours 24
+    """
+    if not 1 <= hours <= MAX_HORIZON:
+        raise InputError(f"--hours is {hours}", hint=f"write 1 to {MAX_HORIZON}")
+    settings = read_settings()
+    with opened(settings) as database:
+        store = database.store
+        store.check_readable()
+        chosen = chosen_system(store, system or settings.system)
+        issue = store.newest_issue(chosen)
+        if issue is None:
+            raise InputError(
+                f"no forecast of {chosen} was issued yet", hint="run `bikecast forecast`"
+            )
+        known = _known_station(store, chosen, station)
+        until = issue.as_of.replace(tzinfo=None) + timedelta(hours=hours)
+        rows = store.forecast_frame(issue.issue_id).filter(
+            (pl.col("station_id") == known) & (pl.col("hour") < until)
+        )
+    if as_json:
+        print_json(dataclasses.asdict(issue) | {"station_id": known, "hours": rows.to_dicts()})
+    else:
+        _print_week(known, issue.simulated, rows)
+
+
+def _known_station(store: Store, system_id: str, asked: str) -> str:
+    current = store.aliases(system_id).get(asked, asked)
+    if current not in {s.station_id for s in store.stations(system_id)}:
+        raise UnknownName(
+            f"no station {asked!r} in {system_id}", hint="GET /stations lists them all"
+        )
+    return current
+
+
+def _print_week(station: str, simulated: bool, rows: pl.DataFrame) -> None:
+    cells = []
+    for (hour,), pair in rows.sort("hour").group_by("hour", maintain_order=True):
+        by_target = {r["target"]: r for r in pair.to_dicts()}
+        cells.append(
+            [f"{hour:%a %d %b %H:%M}"]
+            + [
+                f"{by_target[t]['mean']:.1f} ({by_target[t]['q10']:.0f}–{by_target[t]['q90']:.0f})"
+                for t in TARGETS
+                if t in by_target
+            ]
+        )
+    if simulated:
+        output.print("[yellow]simulated data[/]")
+    print_table(f"Station {station}: mean and 80 % interval", ["hour", *TARGETS], cells)

@@ -1,0 +1,135 @@
+"""Which rows the learning models are fitted on, and how they are asked in pieces.
+
+A row is a pair of an origin and a step, a station and a target.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bikecast.features import Features, features, pairs
+from bikecast.history import Floats, History, Ints
+from bikecast.models.base import Grid
+
+HELD_OUT = 10
+"""Every tenth day is held out of the fit, to measure the errors on."""
+
+# Cells of flows or rows of features that are in memory at once (about 200 MB).
+_PIECE = 1_000_000
+_LEAST_PAIRS = 3_000
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Known rows to fit on or to judge by.
+
+    :param values: [rows, features], :param level: bikes per hour, :param actual: bikes,
+    :param target: index into ``TARGETS``, :param hour: grid index.
+    """
+
+    values: Floats
+    level: Floats
+    actual: Floats
+    target: Ints
+    hour: Ints
+
+    def where(self, mask: NDArray[np.bool_]) -> "Rows":
+        """The rows of a mask."""
+        return Rows(**{name: column[mask] for name, column in vars(self).items()})
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Rows whose day no fit may see; by the hour forecast, as several origins share it."""
+        return self.hour // 24 % HELD_OUT == 0
+
+
+def training_pairs(history: History, grid: Grid, count: int, seed: int) -> tuple[Ints, Ints]:
+    """Up to ``count`` pairs as the grid would ask them, sorted by origin.
+
+    The first four weeks (half of a shorter history) only serve as the past of others. Hours that
+    do not exist are left out.
+    """
+    first = min(28, history.known // 48) * 24
+    origins = np.arange(first, history.known, min(grid.every, 24))
+    origin, step = pairs(origins, grid.horizon)
+    usable = origin + step < history.known
+    usable &= history.calendar(0, history.known + grid.horizon).exists[origin + step]
+    at = np.flatnonzero(usable)
+    if len(at) > count:
+        at = np.sort(np.random.default_rng(seed).choice(at, count, replace=False))
+    return origin[at], step[at]
+
+
+def training_rows(
+    history: History, grid: Grid, most: int, seed: int, *, time_of_year: bool
+) -> Rows:
+    """Up to ``most`` rows with a known actual, sampled alike from all pairs and stations."""
+    stations = len(history.stations)
+    count = max(most // (2 * stations), _LEAST_PAIRS)
+    origin, step = training_pairs(history, grid, count, seed)
+    share = min(1.0, most / max(len(origin) * 2 * stations, 1))
+    rng = np.random.default_rng(seed)
+    found = []
+    for piece in _pieces(origin, stations):
+        o, s = origin[piece], step[piece]
+        seen = features(history, o, s, time_of_year=time_of_year)
+        actual = history.flows[:, o + s].transpose(1, 0, 2)
+        mask = np.isfinite(actual) & (rng.random(actual.shape) < share)
+        found.append(_rows(seen, actual, o + s, mask))
+    columns = [vars(rows) for rows in found]
+    return Rows(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
+
+
+def _rows(seen: Features, actual: Floats, hours: Ints, mask: NDArray[np.bool_]) -> Rows:
+    pair, _, target = np.nonzero(mask)
+    return Rows(seen.values[mask], seen.level[mask], actual[mask], target, hours[pair])
+
+
+def _pieces(origin: Ints, stations: int) -> Iterator[slice]:
+    """Runs of pairs that are small in rows and in the span of their (sorted) origins."""
+    rows = max(_PIECE // (2 * stations), 1)
+    span = max(4 * _PIECE // (2 * stations), 168)
+    start = 0
+    while start < len(origin):
+        stop = min(start + rows, int(np.searchsorted(origin, origin[start] + span)))
+        yield slice(start, stop)
+        start = stop
+
+
+def predict_means(
+    history: History,
+    origins: Ints,
+    horizon: int,
+    mean: Callable[[Features], Floats],
+    *,
+    time_of_year: bool,
+) -> Floats:
+    """Means of all pairs, asked in pieces: [origins, horizon, stations, targets].
+
+    :param mean: features of some pairs → bikes per hour, [pairs, stations, targets].
+    """
+    stations = len(history.stations)
+    origin, step = pairs(origins, horizon)
+    out = np.empty((len(origin), stations, 2), np.float32)
+    order = np.argsort(origin, kind="stable")
+    for piece in _pieces(origin[order], stations):
+        at = order[piece]
+        out[at] = mean(features(history, origin[at], step[at], time_of_year=time_of_year))
+    return out.reshape(len(origins), horizon, stations, 2)
+
+
+def recency(rows: Rows, known: int, half_life_days: int) -> Floats:
+    """Weights that halve with every ``half_life_days`` of age."""
+    age = (known - rows.hour) / (24 * half_life_days)
+    return np.exp2(-age).astype(np.float32)
+
+
+def without_weather(rows: Rows, columns: slice, share: float, seed: int) -> Rows:
+    """Forget the weather of a share of the hours, so that a model also serves without it."""
+    values = rows.values
+    rng = np.random.default_rng(seed)
+    forget = rng.random(int(rows.hour.max()) + 1) < share
+    values[forget[rows.hour], columns] = np.nan
+    return replace(rows, values=values)

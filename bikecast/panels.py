@@ -1,0 +1,142 @@
+"""Panel and stations files: hourly flows per station, and where stations are."""
+
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+from bikecast.errors import FileRefused
+from bikecast.records import TARGETS, Station
+from bikecast.tabular import read_text, table
+
+STATION_COLUMNS = {
+    "station_id": ("station_id", "id"),
+    "name": ("name", "address"),
+    "lat": ("lat", "latitude"),
+    "lon": ("lon", "lng", "longitude"),
+    "capacity": ("capacity",),
+}
+
+
+def read_panel(path: Path, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
+    """A panel as ``station_id, hour, pickups`` and, where the file has them, ``returns``.
+
+    :param skipped: reason → rows that could not be used; grows.
+    :returns: the usable rows, one per station and hour, and the number of rows in the file.
+    :raises FileRefused: for what is no panel.
+    """
+    raw = _parquet(path) if _is_parquet(path) else table(read_text(path), path.name)
+    missing = [c for c in ("station_id", "hour", "pickups") if c not in raw.columns]
+    if missing:
+        raise FileRefused(
+            f"{path} lacks the column(s) {', '.join(missing)}",
+            hint=f"expected station_id, hour, pickups, returns, found {', '.join(raw.columns[:6])}",
+        )
+    return _usable(_typed(raw), skipped), len(raw)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except OSError as error:
+        raise FileRefused(
+            f"{path} cannot be read: {error.strerror}", hint="name a readable file"
+        ) from error
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise FileRefused(
+            f"{path} is damaged: {str(error).splitlines()[0]}", hint="get it again"
+        ) from error
+
+
+def _typed(raw: pl.DataFrame) -> pl.DataFrame:
+    hour = pl.col("hour")
+    if raw["hour"].dtype == pl.String:
+        text = hour.str.strip_chars().str.replace("T", " ")
+        forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H")
+        hour = pl.coalesce(text.str.to_datetime(f, time_unit="us", strict=False) for f in forms)
+    flows = [c for c in TARGETS if c in raw.columns]
+    return raw.select(
+        pl.col("station_id").cast(pl.String).str.strip_chars(),
+        hour.cast(pl.Datetime("us")).alias("hour"),
+        *(pl.col(c).cast(pl.Float64, strict=False) for c in flows),
+    )
+
+
+def _usable(rows: pl.DataFrame, skipped: Counter[str]) -> pl.DataFrame:
+    flows = [c for c in TARGETS if c in rows.columns]
+    reasons = {
+        "no station": pl.col("station_id").is_null() | (pl.col("station_id") == ""),
+        "unreadable hour": pl.col("hour").is_null(),
+        "not on the hour": pl.col("hour").dt.truncate("1h") != pl.col("hour"),
+        "no number": pl.any_horizontal(pl.col(flows).is_null() | pl.col(flows).is_nan()),
+        "negative": pl.any_horizontal(pl.col(flows) < 0),
+        "not a whole number": pl.any_horizontal(pl.col(flows) % 1 != 0),
+    }
+    for reason, holds in reasons.items():
+        bad = rows.select(holds.fill_null(False)).to_series()
+        if bad.any():
+            skipped[reason] += int(bad.sum())
+            rows = rows.filter(~bad)
+    unique = rows.unique(["station_id", "hour"], keep="last", maintain_order=True)
+    if len(unique) < len(rows):
+        skipped["station and hour given twice"] += len(rows) - len(unique)
+    return unique.with_columns(pl.col(flows).cast(pl.Int64))
+
+
+def read_stations(path: Path, skipped: Counter[str]) -> tuple[tuple[Station, ...], int]:
+    """Stations with name, place and capacity where the file has them.
+
+    :param skipped: reason → rows or values that could not be used; grows.
+    :returns: the stations and the number of rows in the file.
+    :raises FileRefused: for a file without station ids.
+    """
+    raw = table(read_text(path), path.name)
+    names = {
+        ours: next((c for c in options if c in raw.columns), None)
+        for ours, options in STATION_COLUMNS.items()
+    }
+    if names["station_id"] is None:
+        raise FileRefused(
+            f"{path} lacks the column station_id",
+            hint=f"expected station_id, name, lat, lon, capacity, found {', '.join(raw.columns)}",
+        )
+    found: dict[str, Station] = {}
+    for row in raw.iter_rows(named=True):
+        station = _station({o: row[c] if c else None for o, c in names.items()}, skipped)
+        if station is None:
+            continue
+        if station.station_id in found:
+            skipped["station given twice"] += 1
+        found[station.station_id] = station
+    return tuple(found.values()), len(raw)
+
+
+def _station(row: dict[str, str | None], skipped: Counter[str]) -> Station | None:
+    station_id = (row["station_id"] or "").strip()
+    if not station_id:
+        skipped["no station"] += 1
+        return None
+    lat, lon = _number(row["lat"], 90), _number(row["lon"], 180)
+    if (lat is None) != (lon is None) or (row["lat"] and lat is None):
+        skipped["impossible place"] += 1
+        lat = lon = None
+    capacity = _number(row["capacity"], 10_000)
+    if row["capacity"] and (capacity is None or capacity < 0 or capacity % 1):
+        skipped["impossible capacity"] += 1
+        capacity = None
+    whole = None if capacity is None else int(capacity)
+    return Station(station_id, (row["name"] or "").strip(), lat, lon, whole)
+
+
+def _number(text: str | None, most: float) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if abs(value) <= most else None

@@ -1,0 +1,105 @@
+"""From challenger to production, and back: a gate that reads scores, and two moves."""
+
+from dataclasses import dataclass
+
+from bikecast.errors import Refused
+from bikecast.records import ModelVersion
+from bikecast.registry import CHALLENGER, PRODUCTION, Registry
+
+NAIVE = "naive"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the gate, in figures."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a version."""
+
+    version: ModelVersion
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(c.passed for c in self.checks)
+
+
+def validate(
+    registry: Registry, which: str = CHALLENGER, rmse_limit: float | None = None
+) -> Verdict:
+    """Hold a version's scores against naive's and the champion's on the same recent hours.
+
+    :param rmse_limit: bikes per station-hour that the RMSE must not exceed.
+    """
+    version = registry.get(which)
+    return Verdict(version, judge(version, registry.find(PRODUCTION), rmse_limit))
+
+
+def judge(
+    version: ModelVersion, champion: ModelVersion | None, rmse_limit: float | None = None
+) -> tuple[Check, ...]:
+    """The gate itself: figures in, answers out."""
+    scores = version.scores
+    own = scores.get(version.model, {})
+    missing = [e for e in (version.model, NAIVE) if "rmse" not in scores.get(e, {})]
+    if missing:
+        return (Check("scored", False, f"no scores of {', '.join(missing)} on the same hours"),)
+    checks = [
+        _at_most(f"{score} better than naive", own[score], scores[NAIVE][score], strict=True)
+        for score in ("mae", "rmse")
+    ]
+    if champion is not None and champion.version != version.version:
+        theirs = scores.get("champion")
+        if theirs is None:
+            checks.append(Check("champion", False, f"not compared with version {champion.version}"))
+        else:
+            checks += [
+                _at_most(f"{s} no worse than the champion", own[s], theirs[s], strict=False)
+                for s in ("mae", "rmse")
+            ]
+    if rmse_limit is not None:
+        checks.append(_at_most("rmse within the limit", own["rmse"], rmse_limit, strict=False))
+    return tuple(checks)
+
+
+def _at_most(name: str, value: float, bound: float, *, strict: bool) -> Check:
+    # A figure that is not a number passes nothing: both comparisons are false.
+    passed = value < bound if strict else value <= bound
+    return Check(name, passed, f"{value:.4f} against {bound:.4f}")
+
+
+def promote(
+    registry: Registry, which: str = CHALLENGER, rmse_limit: float | None = None
+) -> Verdict:
+    """Put a version that passes the gate into production.
+
+    :raises Refused: where it does not pass; nothing is changed.
+    """
+    verdict = validate(registry, which, rmse_limit)
+    if not verdict.passed:
+        failed = "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks if not c.passed)
+        raise Refused(
+            f"version {verdict.version.version} stays out of production: {failed}",
+            hint="`bikecast model show` has all scores",
+        )
+    return Verdict(registry.put_in_production(verdict.version), verdict.checks)
+
+
+def rollback(registry: Registry) -> ModelVersion:
+    """Put the version that production replaced back.
+
+    :raises Refused: where production replaced none.
+    """
+    now = registry.get(PRODUCTION)
+    if not now.previous:
+        raise Refused(
+            f"version {now.version} is the first in production", hint="train and promote another"
+        )
+    return registry.put_back(registry.get(now.previous))

@@ -1,0 +1,11 @@
+"""All MLflow of the product: versions of one registered model, and who is in production."""
+
+import os
+
+# MLflow reads these when it is first imported; nobody's training run is reported to anyone.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from bikecast.registry.versions import CHALLENGER, PRODUCTION, Registry, TrainingRun  # noqa: E402
+
+__all__ = ["CHALLENGER", "PRODUCTION", "Registry", "TrainingRun"]

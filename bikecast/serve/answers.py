@@ -1,0 +1,169 @@
+"""Answers from a table: pure functions of the table, the question and the clock."""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from bikecast.serve.problems import (
+    BIKES_OVER_CAPACITY,
+    INVALID_JSON,
+    INVALID_REQUEST,
+    WHAT_IF_UNAVAILABLE,
+    Problem,
+)
+from bikecast.serve.table import INTERVAL, ForecastTable
+from bikecast.serve.times import civil_hour
+from bikecast.serve.types import (
+    HourAhead,
+    ModelName,
+    Prediction,
+    PredictRequest,
+    Provenance,
+    StationEntry,
+    StationForecast,
+)
+
+NO_STOCK = "stock now unknown: send bikes"
+NO_CAPACITY = "capacity unknown"
+NO_FLOW = "pickups or returns are not forecast"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an answer depends on beside the table.
+
+    :param model_name: the registered model that the issue's version belongs to.
+    :param stale_after: age of the data in seconds from which it is stale.
+    :param now: seconds since 1970.
+    """
+
+    model_name: str
+    stale_after: int
+    now: float
+
+
+def provenance(table: ForecastTable, context: Context) -> Provenance:
+    """Where a table comes from and how old its data are."""
+    age = max(int(context.now - table.issue.as_of.timestamp()), 0)
+    return {
+        "model": model_name(table, context),
+        "as_of": table.as_of,
+        "issued_at": table.issued_at,
+        "data_age_seconds": age,
+        "stale": age >= context.stale_after,
+        "simulated": table.simulated,
+    }
+
+
+def model_name(table: ForecastTable, context: Context) -> ModelName:
+    """The registered model behind a table."""
+    return {"name": context.model_name, "version": table.issue.model_version}
+
+
+def prediction(table: ForecastTable, asked: PredictRequest, known: Provenance) -> Prediction:
+    """One station and hour.
+
+    :raises Problem: where the table does not have what is asked.
+    """
+    if asked.weather is not None:
+        raise Problem(
+            WHAT_IF_UNAVAILABLE,
+            "weather what-if is not offered by this release; leave `weather` out",
+        )
+    station = table.station(asked.station_id)
+    step = 0 if asked.timestamp is None else table.step(civil_hour(asked.timestamp, table.zone))
+    pickups, returns = table.flows(station, step)
+    p_empty, p_full, p_reason = _stock(table, station, step, asked.bikes)
+    return {
+        "station_id": table.stations[station].station_id,
+        "timestamp": table.timestamps[step],
+        "horizon_hours": table.horizon(step),
+        "pickups": pickups,
+        "returns": returns,
+        "interval": INTERVAL,
+        "p_empty": p_empty,
+        "p_full": p_full,
+        "p_reason": p_reason,
+        **known,
+    }
+
+
+def _stock(
+    table: ForecastTable, station: int, step: int, bikes: int | None
+) -> tuple[float | None, float | None, str | None]:
+    capacity = table.stations[station].capacity
+    if bikes is None:
+        return None, None, NO_STOCK
+    if capacity is None:
+        return None, None, NO_CAPACITY
+    if bikes > capacity:
+        raise Problem(
+            BIKES_OVER_CAPACITY,
+            f"{bikes} bikes in station {table.stations[station].station_id!r}, which holds "
+            f"{capacity}; send 0 to {capacity}",
+        )
+    chances = table.empty_and_full(station, step, bikes)
+    return (*chances, None) if chances else (None, None, NO_FLOW)
+
+
+def station_forecast(
+    table: ForecastTable, station_id: str, hours: int, known: Provenance
+) -> StationForecast:
+    """The hours of a station up to ``hours`` ahead of ``as_of``.
+
+    :raises Problem: for a station that the table does not have.
+    """
+    station = table.station(station_id)
+    forecast: list[HourAhead] = []
+    for step, timestamp in enumerate(table.timestamps):
+        horizon = table.horizon(step)
+        if horizon > hours:
+            break
+        try:
+            pickups, returns = table.flows(station, step)
+        except Problem:  # the hour that spring skips
+            continue
+        forecast.append(
+            {
+                "timestamp": timestamp,
+                "horizon_hours": horizon,
+                "pickups": pickups,
+                "returns": returns,
+            }
+        )
+    return {
+        "station_id": table.stations[station].station_id,
+        "interval": INTERVAL,
+        "forecast": forecast,
+        **known,
+    }
+
+
+def station_entries(table: ForecastTable) -> list[StationEntry]:
+    """The stations that can be asked for."""
+    return [
+        {
+            "station_id": s.station_id,
+            "name": s.name,
+            "lat": s.lat,
+            "lon": s.lon,
+            "capacity": s.capacity,
+        }
+        for s in table.stations
+    ]
+
+
+def invalid(error: ValidationError) -> Problem:
+    """What a client reads where its request failed the types: each field, in plain words."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        return Problem(INVALID_JSON, f"{found[0]['msg']}; send one JSON object")
+    errors = [
+        {"pointer": "".join(f"/{part}" for part in e["loc"]), "message": e["msg"]} for e in found
+    ]
+    first = errors[0]
+    return Problem(
+        INVALID_REQUEST,
+        f"{first['pointer'] or 'the body'}: {first['message']}; correct it and send it again",
+        errors,
+    )

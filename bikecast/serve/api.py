@@ -1,0 +1,186 @@
+"""The REST blueprint: parse, look up, answer."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, request
+from pydantic import ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from bikecast import __version__
+from bikecast.config import Settings
+from bikecast.records import MAX_HORIZON
+from bikecast.serve.answers import (
+    Context,
+    invalid,
+    model_name,
+    prediction,
+    provenance,
+    station_entries,
+    station_forecast,
+)
+from bikecast.serve.current import CurrentTable
+from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
+from bikecast.serve.table import ForecastTable
+from bikecast.serve.types import MAX_BATCH, BatchRequest, PredictRequest, Provenance
+
+DEFAULT_HOURS = 24
+NEVER_ISSUED = "this system has no forecast yet; run `bikecast forecast`, then ask again"
+NEVER_REACHED = "no forecast could be loaded since the service started; see why in its log"
+
+
+def answer(document: Any, status: int = 200, mimetype: str = "application/json") -> Response:
+    """A document as JSON; a NaN in it is a bug, and never leaves the house."""
+    body = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    return Response(body, status, mimetype=mimetype)
+
+
+def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float]) -> Blueprint:
+    """The routes, answering from whatever table is current when a request comes in."""
+    api = Blueprint("api", __name__)
+
+    def context() -> Context:
+        return Context(settings.model_name, settings.stale_after, now())
+
+    def table() -> ForecastTable:
+        if current.table is None:
+            raise Problem(NO_TABLE, NEVER_ISSUED if current.reachable else NEVER_REACHED)
+        return current.table
+
+    @api.get("/health")
+    def health() -> Response:
+        """The process is alive; says nothing of forecasts."""
+        return answer({"status": "ok", **_simulated(current.table)})
+
+    @api.get("/ready")
+    def ready() -> Response:
+        """Whether forecasts can be answered, and what is wrong with them if so."""
+        known = provenance(table(), context())
+        reasons = ["the data are stale"] if known["stale"] else []
+        reasons += [] if current.reachable else ["the database does not answer"]
+        return answer({"status": "degraded" if reasons else "ok", "reasons": reasons, **known})
+
+    @api.get("/version")
+    def version() -> Response:
+        """What runs here: package, commit, model."""
+        model = model_name(current.table, context()) if current.table else None
+        return answer(
+            {
+                "version": __version__,
+                "commit": settings.commit or None,
+                "model": model,
+                **_simulated(current.table),
+            }
+        )
+
+    @api.get("/model")
+    def model() -> Response:
+        """The model in production and the table it made."""
+        asked = table()
+        return answer(_model(asked, provenance(asked, context())))
+
+    @api.get("/stations")
+    def stations() -> Response:
+        """The stations that can be asked for."""
+        asked = table()
+        return answer(
+            {
+                "system_id": asked.system.system_id,
+                "timezone": asked.system.timezone,
+                "stations": station_entries(asked),
+                **provenance(asked, context()),
+            }
+        )
+
+    @api.get("/stations/<path:station_id>/forecast")
+    def forecast(station_id: str) -> Response:
+        """The coming hours of one station."""
+        asked = table()
+        known = provenance(asked, context())
+        return answer(station_forecast(asked, station_id, _hours(), known))
+
+    @api.post("/predict")
+    def predict() -> Response:
+        """One station and hour."""
+        asked = table()
+        try:
+            question = PredictRequest.model_validate_json(_body())
+        except ValidationError as error:
+            raise invalid(error) from None
+        return answer(prediction(asked, question, provenance(asked, context())))
+
+    @api.post("/predict/batch")
+    def batch() -> Response:
+        """Several questions; each is answered or refused on its own."""
+        asked = table()
+        try:
+            body = BatchRequest.model_validate_json(_body())
+        except ValidationError as error:
+            raise invalid(error) from None
+        if len(body.predictions) > MAX_BATCH:
+            raise Problem(
+                TOO_LARGE,
+                f"{len(body.predictions)} predictions asked for at once; "
+                f"send up to {MAX_BATCH} at a time",
+            )
+        known = provenance(asked, context())
+        answers = [_item(asked, known, i, item) for i, item in enumerate(body.predictions)]
+        return answer({"predictions": answers, **_simulated(asked)})
+
+    return api
+
+
+def _body() -> bytes:
+    """The body, whole; werkzeug cuts one that came in chunks off at the limit without a word."""
+    body = request.get_data(cache=False)
+    limit = request.max_content_length
+    if request.content_length is None and limit is not None and len(body) >= limit:
+        raise RequestEntityTooLarge
+    return body
+
+
+def _item(table: ForecastTable, known: Provenance, index: int, item: object) -> Any:
+    try:
+        return prediction(table, PredictRequest.model_validate(item), known)
+    except ValidationError as error:
+        problem = invalid(error)
+    except Problem as error:
+        problem = error
+    return problem.document(f"{request.path}#/predictions/{index}", table.simulated)
+
+
+def _model(table: ForecastTable, known: Provenance) -> dict[str, Any]:
+    return {
+        **known["model"],
+        "alias": "production",
+        "algorithm": table.issue.model,
+        **{key: value for key, value in known.items() if key != "model"},
+        "table": {
+            "issue_id": table.issue.issue_id,
+            "stations": len(table.stations),
+            "hours": len(table.timestamps),
+            "first": table.timestamps[0],
+            "last": table.timestamps[-1],
+        },
+    }
+
+
+def _hours() -> int:
+    """The query's ``hours``; another parameter is refused, for it may be a misspelt one."""
+    unknown = sorted(set(request.args) - {"hours"})
+    if unknown:
+        raise Problem(
+            INVALID_REQUEST, f"no query parameter {unknown[0]!r} here; there is only `hours`"
+        )
+    text = request.args.get("hours", str(DEFAULT_HOURS))
+    if re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_HORIZON:
+        return int(text)
+    raise Problem(
+        INVALID_REQUEST, f"hours is {text!r}; write a whole number from 1 to {MAX_HORIZON}"
+    )
+
+
+def _simulated(table: ForecastTable | None) -> dict[str, bool]:
+    return {"simulated": True} if table and table.simulated else {}

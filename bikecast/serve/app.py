@@ -1,0 +1,51 @@
+"""The application factory: everything that it depends on is passed in."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from bikecast.config import Settings
+from bikecast.serve.api import answer, blueprint
+from bikecast.serve.current import CurrentTable
+from bikecast.serve.problems import INTERNAL, Problem, from_http
+
+MAX_BODY = 1_000_000
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    current: CurrentTable, settings: Settings, now: Callable[[], float] = time.time
+) -> Flask:
+    """The service as a WSGI application.
+
+    :param current: the table in use; whoever calls this also has it refreshed.
+    :param now: wall clock, seconds since 1970.
+    """
+    app = Flask("bikecast", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.register_blueprint(blueprint(current, settings, now))
+
+    def refuse(problem: Problem) -> Response:
+        simulated = current.table is not None and current.table.simulated
+        document = problem.document(request.path, simulated)
+        return answer(document, problem.kind.status, "application/problem+json")
+
+    def refuse_http(error: HTTPException) -> Response:
+        response = refuse(from_http(error))
+        # A 405 must name the methods that are allowed.
+        response.headers.extend((k, v) for k, v in error.get_headers() if k == "Allow")
+        return response
+
+    def fail(error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        detail = "the service failed on this request; its log says why"
+        return refuse(Problem(INTERNAL, detail))
+
+    app.register_error_handler(Problem, refuse)
+    app.register_error_handler(HTTPException, refuse_http)
+    app.register_error_handler(Exception, fail)
+    return app

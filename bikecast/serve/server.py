@@ -1,0 +1,145 @@
+"""gunicorn, set up and run from here: no configuration file, nothing read from the environment."""
+
+import errno
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.errors import HaltServer
+
+from bikecast.config import Settings
+from bikecast.errors import InputError, InUse, Unavailable
+from bikecast.serve.app import create_app
+from bikecast.serve.current import CurrentTable
+from bikecast.serve.source import TableSource
+
+THREADS = 4
+GRACEFUL_SECONDS = 20
+# Longer than a proxy keeps an idle connection (nginx: 60 s), so that it is never we who close one
+# just as the next request is sent on it.
+KEEPALIVE_SECONDS = 75
+
+
+def serve(
+    settings: Settings,
+    source: Callable[[], TableSource],
+    *,
+    log_level: str = "warning",
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve until a signal ends it.
+
+    :param source: called in each worker, after the fork, because connections do not survive one.
+    :param log_level: as gunicorn takes it: debug, info, warning, error, critical.
+    :param on_ready: called with the service's URL once its address is taken.
+    :raises InUse: where another process listens on the address.
+    :raises Unavailable: where the workers could not start.
+    """
+    if settings.workers < 1:
+        raise InputError(f"{settings.workers} workers", hint="set --workers to 1 or more")
+    listener = listen(settings.bind)
+    url = _url(listener)
+    master = os.getpid()
+    options = {
+        "bind": f"fd://{listener.detach()}",
+        "workers": settings.workers,
+        "worker_class": "gthread",
+        "threads": THREADS,
+        "graceful_timeout": GRACEFUL_SECONDS,
+        "keepalive": KEEPALIVE_SECONDS,
+        "loglevel": log_level,
+        "proc_name": "bikecast",
+        "control_socket_disable": True,
+        "when_ready": lambda server: on_ready(url),
+    }
+    try:
+        _Gunicorn(options, lambda: _load(settings, source())).run()
+    except (SystemExit, HaltServer) as stop:  # the latter where several workers fail at once
+        code = stop.code if isinstance(stop, SystemExit) else stop.exit_status
+        if os.getpid() != master:
+            _leave_worker(code)
+        if code:
+            raise Unavailable(
+                f"the service on {settings.bind} could not run", hint="read its log above"
+            ) from stop
+
+
+def listen(bind: str) -> socket.socket:
+    """Take an address before anything is forked.
+
+    :param bind: ``host:port``, IPv6 in brackets; port 0 takes a free one.
+    :raises InUse: where another process listens there.
+    :raises InputError: for what is no address of this machine.
+    """
+    host, _, port = bind.rpartition(":")
+    bare_ipv6 = ":" in host and not host.startswith("[")
+    if not host or bare_ipv6 or not port.isdecimal() or int(port) > 65535:
+        raise InputError(f"{bind!r} is no address", hint="write --bind host:port")
+    try:
+        where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, _, _, address = where[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise InputError(f"no host {host!r}: {error}", hint="set --bind") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(bind, error) from error
+    return listener
+
+
+def _cannot_listen(bind: str, error: OSError) -> InputError:
+    if error.errno == errno.EADDRINUSE:
+        return InUse(f"{bind} is in use by another process", hint="choose another with --bind")
+    return InputError(f"cannot listen on {bind}: {error.strerror}", hint="set --bind")
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc]
+    def __init__(self, options: dict[str, Any], load: Callable[[], Flask]) -> None:
+        self._options = options
+        self._load = load
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand the options over; one that this version of gunicorn does not have is left out."""
+        for name, value in self._options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """The application; called in the worker."""
+        return self._load()
+
+
+def _load(settings: Settings, source: TableSource) -> Flask:
+    server_log, ours = logging.getLogger("gunicorn.error"), logging.getLogger("bikecast")
+    ours.handlers = server_log.handlers
+    ours.setLevel(server_log.level)
+    current = CurrentTable(source)
+    current.follow()
+    return create_app(current, settings)
+
+
+def _leave_worker(code: object) -> None:
+    """End a forked worker without unwinding into whatever its parent had open.
+
+    gunicorn forks below the caller of :func:`serve`: leaving by an exception would run the
+    caller's ``with`` blocks and exit handlers a second time, and stop the parent's database.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)

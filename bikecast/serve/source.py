@@ -1,0 +1,60 @@
+"""Where forecast tables come from: the store in production, a fake in tests."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from bikecast.records import Issue, Station, System
+
+if TYPE_CHECKING:
+    from bikecast.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """One issued forecast, with all that an answer says beside it.
+
+    :param aliases: former station id → the id that the station has now.
+    :param frame: the columns of ``FORECAST_COLUMNS``; ``hour`` is civil and naive.
+    """
+
+    issue: Issue
+    system: System
+    stations: tuple[Station, ...]
+    frame: pl.DataFrame
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+class TableSource(Protocol):
+    """Hands out the newest forecast of one system; may raise whenever it cannot be reached."""
+
+    def newest(self) -> Issue | None:
+        """The newest issue, or None before the first; cheap, asked every few seconds."""
+        ...
+
+    def load(self, issue: Issue) -> Published:
+        """The whole table of an issue."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """The forecasts of one system in the database."""
+
+    store: "Store"
+    system_id: str
+
+    def newest(self) -> Issue | None:
+        """The newest issue, or None before the first."""
+        return self.store.newest_issue(self.system_id)
+
+    def load(self, issue: Issue) -> Published:
+        """The whole table of an issue."""
+        return Published(
+            issue=issue,
+            system=self.store.system(self.system_id),
+            stations=self.store.stations(self.system_id),
+            frame=self.store.forecast_frame(issue.issue_id),
+            aliases=self.store.aliases(self.system_id),
+        )

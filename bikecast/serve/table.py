@@ -1,0 +1,174 @@
+"""The forecast table in memory: arrays, and a dictionary from station id to their first axis."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from bikecast.history import HOUR
+from bikecast.inventory import stock_distribution
+from bikecast.records import QUANTILE_COLUMNS, TARGETS, Issue, Station, System
+from bikecast.serve.problems import NO_FORECAST, OUTSIDE_TABLE, UNKNOWN_STATION, Problem
+from bikecast.serve.source import Published
+from bikecast.serve.types import Flow
+
+VALUES = ("mean", *QUANTILE_COLUMNS)
+INTERVAL = 0.8
+LOWER, UPPER = VALUES.index("q10"), VALUES.index("q90")
+DECIMALS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ForecastTable:
+    """One issue, ready to answer from; never changed, only replaced.
+
+    :param stations: those that have a forecast, in the order of the first axis.
+    :param index: station id, present or former → place on the first axis.
+    :param origin: ``as_of``, local civil time without offset: the hours ahead count from it.
+    :param start: the first hour, local civil time without offset.
+    :param values: bikes per hour, [stations, hours, targets, ``VALUES``], NaN where there is no
+        forecast: the hour that spring skips, a target that the data do not have.
+    :param timestamps: each hour in RFC 3339 with the system's offset; so are ``as_of`` and
+        ``issued_at``, ready to be answered.
+    """
+
+    issue: Issue
+    system: System
+    zone: ZoneInfo
+    stations: tuple[Station, ...]
+    index: dict[str, int]
+    origin: datetime
+    start: datetime
+    values: NDArray[np.float64]
+    timestamps: tuple[str, ...]
+    as_of: str
+    issued_at: str
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data behind it were made up."""
+        return self.issue.simulated or self.system.simulated
+
+    def station(self, station_id: str) -> int:
+        """The place of a station on the first axis.
+
+        :raises Problem: for an id that is not in the table.
+        """
+        try:
+            return self.index[station_id]
+        except KeyError:
+            raise Problem(
+                UNKNOWN_STATION,
+                f"no station {station_id!r} with a forecast in {self.system.system_id}; "
+                "GET /stations lists those there are",
+            ) from None
+
+    def step(self, hour: datetime) -> int:
+        """The place of a civil hour on the second axis.
+
+        :raises Problem: for an hour before or after the table.
+        """
+        step = (hour - self.start) // HOUR
+        if 0 <= step < len(self.timestamps):
+            return step
+        raise Problem(
+            OUTSIDE_TABLE,
+            f"{hour.isoformat()} is outside the forecast, which has the hours from "
+            f"{self.timestamps[0]} to {self.timestamps[-1]}; ask for one of those",
+        )
+
+    def horizon(self, step: int) -> int:
+        """Hours ahead of ``as_of``, on the civil grid; the hour that starts at it is 1."""
+        return (self.start + step * HOUR - self.origin) // HOUR + 1
+
+    def flows(self, station: int, step: int) -> tuple[Flow | None, Flow | None]:
+        """Pickups and returns; None for a target without a forecast.
+
+        :raises Problem: where there is neither.
+        """
+        pickups, returns = (_flow(row) for row in self.values[station, step].tolist())
+        if pickups is None and returns is None:
+            raise Problem(
+                NO_FORECAST,
+                f"no forecast for station {self.stations[station].station_id!r} "
+                f"at {self.timestamps[step]}; ask for another hour",
+            )
+        return pickups, returns
+
+    def empty_and_full(self, station: int, step: int, bikes: int) -> tuple[float, float] | None:
+        """Probability that the station is empty, and full, at the end of an hour.
+
+        :param bikes: in the station at ``as_of``, 0 … its capacity, which must be known.
+        :returns: None where pickups or returns are not forecast for every hour until then.
+        """
+        capacity = self.stations[station].capacity
+        assert capacity is not None
+        means = self.values[station, : step + 1, :, 0]
+        means = means[~np.isnan(means).all(axis=1)]
+        if np.isnan(means).any():
+            return None
+        last = stock_distribution(bikes, capacity, means[:, 0], means[:, 1])[-1]
+        return round(float(last[0]), 4), round(float(last[-1]), 4)
+
+
+def _flow(row: list[float]) -> Flow | None:
+    if math.isnan(row[0]):
+        return None
+    return {"mean": row[0], "lower": row[LOWER], "upper": row[UPPER]}
+
+
+def build_table(published: Published) -> ForecastTable:
+    """Put a forecast frame on arrays.
+
+    :raises ValueError: for a frame without a row.
+    """
+    frame, zone = published.frame, ZoneInfo(published.system.timezone)
+    if frame.is_empty():
+        raise ValueError(f"issue {published.issue.issue_id} has no row")
+    start, last = frame["hour"].min(), frame["hour"].max()
+    assert isinstance(start, datetime) and isinstance(last, datetime)
+    issue = published.issue
+    as_of, issued_at = issue.as_of.astimezone(zone), issue.issued_at.astimezone(zone)
+    stations = _stations_of(frame, published.stations)
+    present = {s.station_id: i for i, s in enumerate(stations)}
+    former = {old: present[new] for old, new in published.aliases.items() if new in present}
+    hours = [start + i * HOUR for i in range((last - start) // HOUR + 1)]
+    return ForecastTable(
+        issue=issue,
+        system=published.system,
+        zone=zone,
+        stations=stations,
+        index=former | present,
+        origin=as_of.replace(tzinfo=None),
+        start=start,
+        values=_values(frame, present, start, len(hours)),
+        timestamps=tuple(h.replace(tzinfo=zone).isoformat() for h in hours),
+        as_of=as_of.isoformat(timespec="seconds"),
+        issued_at=issued_at.isoformat(timespec="seconds"),
+    )
+
+
+def _stations_of(frame: pl.DataFrame, known: tuple[Station, ...]) -> tuple[Station, ...]:
+    places = {s.station_id: s for s in known}
+    ids = sorted(frame["station_id"].unique().to_list())
+    return tuple(places.get(i, Station(i)) for i in ids)
+
+
+def _values(
+    frame: pl.DataFrame, index: dict[str, int], start: datetime, hours: int
+) -> NDArray[np.float64]:
+    values = np.full((len(index), hours, len(TARGETS), len(VALUES)), np.nan)
+    cells = frame.select(
+        station=pl.col("station_id").replace_strict(index, return_dtype=pl.Int64),
+        step=(pl.col("hour") - start).dt.total_hours(),
+        target=pl.col("target").replace_strict(
+            {t: k for k, t in enumerate(TARGETS)}, return_dtype=pl.Int64
+        ),
+    )
+    at = tuple(cells[name].to_numpy() for name in ("station", "step", "target"))
+    values[at] = np.round(frame.select(VALUES).to_numpy(), DECIMALS)
+    return values

@@ -1,0 +1,110 @@
+"""What goes in and comes out: requests are validated with these types, answers are built to them.
+
+Answers are typed dictionaries, because building and dumping one costs no more than the dictionary;
+requests are pydantic models, strict: a number is no text, and an unknown field is refused.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# typing's own cannot be read by pydantic before Python 3.12.
+from typing_extensions import TypedDict
+
+MAX_BATCH = 1000
+
+
+class PredictRequest(BaseModel):
+    """One question.
+
+    :param timestamp: RFC 3339, with offset or in the system's local time; the hour that contains
+        it is answered, by default the first hour of the table.
+    :param bikes: in the station at ``as_of``.
+    :param weather: for a what-if, which this release refuses.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    station_id: Annotated[str, Field(min_length=1, max_length=100)]
+    timestamp: Annotated[str, Field(max_length=64)] | None = None
+    bikes: Annotated[int, Field(ge=0)] | None = None
+    weather: Any = None
+
+
+class BatchRequest(BaseModel):
+    """Several questions, each validated on its own."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    predictions: list[Any]
+
+
+class Flow(TypedDict):
+    """Bikes in the hour; ``lower`` and ``upper`` bound the interval."""
+
+    mean: float
+    lower: float
+    upper: float
+
+
+class ModelName(TypedDict):
+    """A registered model and its version."""
+
+    name: str
+    version: str
+
+
+class Provenance(TypedDict):
+    """What every forecast says of itself: by whom, from which data, how old."""
+
+    model: ModelName
+    as_of: str
+    issued_at: str
+    data_age_seconds: int
+    stale: bool
+    simulated: bool
+
+
+class Prediction(Provenance):
+    """One station and hour.
+
+    :param p_empty: probability that the station is empty at the end of the hour; null together
+        with ``p_full`` for the reason in ``p_reason``.
+    """
+
+    station_id: str
+    timestamp: str
+    horizon_hours: int
+    pickups: Flow | None
+    returns: Flow | None
+    interval: float
+    p_empty: float | None
+    p_full: float | None
+    p_reason: str | None
+
+
+class HourAhead(TypedDict):
+    """One hour of a station's forecast."""
+
+    timestamp: str
+    horizon_hours: int
+    pickups: Flow | None
+    returns: Flow | None
+
+
+class StationForecast(Provenance):
+    """The coming hours of one station."""
+
+    station_id: str
+    interval: float
+    forecast: list[HourAhead]
+
+
+class StationEntry(TypedDict):
+    """A station that can be asked for."""
+
+    station_id: str
+    name: str
+    lat: float | None
+    lon: float | None
+    capacity: int | None

@@ -1,0 +1,403 @@
+"""The store: systems, stations, hours, weather and forecasts in one PostgreSQL."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+from psycopg2.extensions import connection as Connection
+
+from bikecast.errors import InputError, UnknownName
+from bikecast.history import History, build_history, build_weather
+from bikecast.records import FORECAST_COLUMNS, WEATHER, ImportReport, Issue, Station, System
+from bikecast.store import hours, schema
+from bikecast.store.connection import (
+    copy_in,
+    copy_out,
+    create_database,
+    fetch,
+    parsed,
+    transaction,
+)
+from bikecast.store.trips import import_batches, new_station
+
+KEPT_ISSUES = 3
+
+
+@dataclass(frozen=True)
+class FileSeen:
+    """A file by its name and the hash of its bytes."""
+
+    name: str
+    sha256: str
+
+
+def ensure_database(url: str, name: str) -> str:
+    """The URL of the database ``name`` on the same server, made where it is missing."""
+    server = parsed(url)
+    with transaction(url) as connection:
+        there = fetch(connection, "SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+    if not there:
+        create_database(url, name)
+    sibling = server.set(drivername="postgresql+psycopg2", database=name)
+    return sibling.render_as_string(hide_password=False)
+
+
+class Store:
+    """One database, by its URL; every call is a transaction of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def upgrade(self) -> None:
+        """Bring the schema up to this release's."""
+        schema.upgrade(parsed(self.url))
+
+    def status(self) -> schema.SchemaStatus:
+        """Which schema the database has."""
+        return schema.status(parsed(self.url))
+
+    def check_readable(self) -> None:
+        """See that this release may read the database."""
+        schema.check_readable(self.status())
+
+    def add_system(self, system: System) -> None:
+        """Make a system known; one that is known is left as it is."""
+        with transaction(self.url) as connection:
+            fetch(
+                connection,
+                "INSERT INTO system VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                (
+                    system.system_id,
+                    system.name,
+                    system.timezone,
+                    system.holidays,
+                    system.simulated,
+                ),
+            )
+
+    def systems(self) -> list[System]:
+        """All systems, by id."""
+        with transaction(self.url) as connection:
+            columns = "system_id, name, timezone, holidays, simulated"
+            return [
+                System(*row)
+                for row in fetch(connection, f"SELECT {columns} FROM system ORDER BY 1")
+            ]
+
+    def system(self, system_id: str) -> System:
+        """One system.
+
+        :raises UnknownName: where there is none of that id.
+        """
+        for system in self.systems():
+            if system.system_id == system_id:
+                return system
+        raise UnknownName(f"no system {system_id!r}", hint="import its trips or a panel first")
+
+    def stations(self, system_id: str) -> tuple[Station, ...]:
+        """The stations of a system, by id."""
+        with transaction(self.url) as connection:
+            rows = fetch(
+                connection,
+                "SELECT station_id, name, lat, lon, capacity FROM station "
+                "WHERE system_id = %s ORDER BY station_id",
+                (system_id,),
+            )
+        return tuple(Station(*row) for row in rows)
+
+    def aliases(self, system_id: str) -> dict[str, str]:
+        """Former id → the id its station has now; without ids that several stations had."""
+        with transaction(self.url) as connection:
+            rows = fetch(
+                connection,
+                """
+                SELECT a.raw_id, min(s.station_id) FROM station_alias a
+                JOIN station s USING (station_key) WHERE a.system_id = %s
+                GROUP BY a.raw_id HAVING count(DISTINCT s.station_key) = 1
+                """,
+                (system_id,),
+            )
+            current = {s.station_id for s in self.stations(system_id)}
+        return {old: new for old, new in rows if old != new and old not in current}
+
+    def coverage(self, system_id: str) -> list[tuple[date, date]]:
+        """The days that imports have covered, first and last of each stretch."""
+        with transaction(self.url) as connection:
+            return hours.covered(connection, system_id)
+
+    def hourly(self, system_id: str) -> pl.DataFrame:
+        """``station_id, hour, pickups, returns``: zeros only where an import covers the hour."""
+        with transaction(self.url) as connection:
+            return hours.hourly(connection, system_id)
+
+    def weather(self, system_id: str) -> pl.DataFrame:
+        """``hour``, ``issued_at`` (null for an observation) and the variables, in UTC."""
+        with transaction(self.url) as connection:
+            # timestamptz is handed out as UTC without an offset.
+            found = copy_out(
+                connection,
+                f"""
+                SELECT hour AT TIME ZONE 'UTC',
+                    CASE WHEN isfinite(issued_at) THEN issued_at AT TIME ZONE 'UTC' END,
+                    {', '.join(WEATHER)}
+                FROM weather WHERE system_id = %s ORDER BY 1, 2
+                """,
+                (system_id,),
+                {"hour": pl.Datetime("us"), "issued_at": pl.Datetime("us")}
+                | dict.fromkeys(WEATHER, pl.Float64),
+            )
+        return found.with_columns(pl.col("hour", "issued_at").dt.replace_time_zone("UTC"))
+
+    def history(self, system_id: str) -> History:
+        """All that a model may learn from, up to the end of the last covered day.
+
+        Observed weather stands in for a forecast in the past only; for hours after the end of
+        the data there is weather where a forecast of it was stored.
+        """
+        system = self.system(system_id)
+        days = self.coverage(system_id)
+        if not days:
+            raise InputError(
+                f"{system_id} has no trips yet", hint="run `bikecast import trips` first"
+            )
+        end = datetime.combine(days[-1][1] + timedelta(days=1), datetime.min.time())
+        history = build_history(self.hourly(system_id), system, self.stations(system_id), as_of=end)
+        frame = self.weather(system_id)
+        local = pl.col("hour").dt.convert_time_zone(system.timezone).dt.replace_time_zone(None)
+        frame = frame.filter((local < end) | pl.col("issued_at").is_not_null())
+        if frame.is_empty():
+            return history
+        span = history.known + 8 * 24
+        weather = build_weather(frame, system, history.start, span, hindsight=True)
+        return replace(history, weather=weather)
+
+    def imported(self, system_id: str, kind: str, sha256: str) -> bool:
+        """Whether this very content was imported before."""
+        with transaction(self.url) as connection:
+            return bool(
+                fetch(
+                    connection,
+                    "SELECT 1 FROM import_file WHERE (system_id, kind, sha256) = (%s, %s, %s)",
+                    (system_id, kind, sha256),
+                )
+            )
+
+    def import_trips(
+        self,
+        system_id: str,
+        file: FileSeen,
+        batches: Iterable[pl.DataFrame],
+        counted: Callable[[], tuple[int, Counter[str], Counter[str]]],
+    ) -> ImportReport:
+        """Bring one file's trips in, whole or not at all.
+
+        :param counted: asked when the batches are through: rows read, skipped, noted.
+        """
+        with transaction(self.url) as connection:
+            _one_import_at_a_time(connection, system_id)
+            brought = import_batches(connection, system_id, batches)
+            read, skipped, notes = counted()
+            if brought.duplicates:
+                skipped["duplicate ride"] += brought.duplicates
+            return _remember(
+                connection, system_id, "trips", file, read, brought.rows_used, skipped, notes
+            )
+
+    def import_panel(
+        self, system_id: str, file: FileSeen, panel: pl.DataFrame, read: int, skipped: Counter[str]
+    ) -> ImportReport:
+        """Bring hours of stations in; an hour that is there already is replaced."""
+        if "returns" not in panel.columns:
+            panel = panel.with_columns(returns=pl.lit(None, pl.Int64))
+        days = sorted(panel["hour"].dt.date().unique().to_list())
+        with transaction(self.url) as connection:
+            _one_import_at_a_time(connection, system_id)
+            keys = _keys(connection, system_id, panel["station_id"].unique().to_list())
+            rows = panel.select(
+                pl.col("station_id")
+                .replace_strict(keys, return_dtype=pl.Int64)
+                .alias("station_key"),
+                "hour",
+                "pickups",
+                "returns",
+            )
+            _upsert(connection, "station_hour", rows, ("station_key", "hour"))
+            for first, last in hours.stretches(days):
+                fetch(
+                    connection,
+                    "INSERT INTO coverage VALUES (%s, %s, %s, 'panel') ON CONFLICT DO NOTHING",
+                    (system_id, first, last),
+                )
+            used = len(panel)
+            return _remember(connection, system_id, "panel", file, read, used, skipped)
+
+    def import_stations(
+        self,
+        system_id: str,
+        file: FileSeen,
+        stations: Iterable[Station],
+        read: int,
+        skipped: Counter[str],
+    ) -> ImportReport:
+        """Bring names, places and capacities in, by the id that a station has or had."""
+        given = list(stations)
+        with transaction(self.url) as connection:
+            _one_import_at_a_time(connection, system_id)
+            keys = _keys(connection, system_id, [s.station_id for s in given])
+            for s in given:
+                fetch(
+                    connection,
+                    """
+                    UPDATE station SET name = CASE WHEN %s <> '' THEN %s ELSE name END,
+                        lat = coalesce(%s, lat), lon = coalesce(%s, lon),
+                        capacity = coalesce(%s, capacity) WHERE station_key = %s
+                    """,
+                    (s.name, s.name, s.lat, s.lon, s.capacity, keys[s.station_id]),
+                )
+            return _remember(connection, system_id, "stations", file, read, len(given), skipped)
+
+    def import_weather(
+        self, system_id: str, file: FileSeen, frame: pl.DataFrame, read: int, skipped: Counter[str]
+    ) -> ImportReport:
+        """Bring weather in; an hour of the same vintage that is there already is replaced."""
+        rows = frame.with_columns(
+            pl.lit(system_id).alias("system_id"),
+            pl.col("hour").dt.strftime("%Y-%m-%d %H:%M+00"),
+            pl.col("issued_at").dt.strftime("%Y-%m-%d %H:%M+00").fill_null("-infinity"),
+        )
+        with transaction(self.url) as connection:
+            _upsert(connection, "weather", rows, ("system_id", "hour", "issued_at"))
+            return _remember(connection, system_id, "weather", file, read, len(rows), skipped)
+
+    def save_issue(self, issue: Issue, frame: pl.DataFrame) -> int:
+        """Store a forecast table, visible all at once, and forget all but the newest three."""
+        with transaction(self.url) as connection:
+            keys = _keys(connection, issue.system_id, frame["station_id"].unique().to_list())
+            made = fetch(
+                connection,
+                """
+                INSERT INTO forecast_issue
+                    (system_id, issued_at, as_of, model, model_version, simulated)
+                VALUES (%s, %s, %s, %s, %s, %s) RETURNING issue_id
+                """,
+                (
+                    issue.system_id,
+                    issue.issued_at,
+                    issue.as_of,
+                    issue.model,
+                    issue.model_version,
+                    issue.simulated,
+                ),
+            )
+            issue_id = int(made[0][0])
+            rows = frame.select(
+                pl.lit(issue_id).alias("issue_id"),
+                pl.col("station_id")
+                .replace_strict(keys, return_dtype=pl.Int64)
+                .alias("station_key"),
+                *FORECAST_COLUMNS[1:],
+            )
+            copy_in(connection, "forecast", rows)
+            fetch(
+                connection,
+                """
+                DELETE FROM forecast_issue WHERE system_id = %s AND issue_id NOT IN (
+                    SELECT issue_id FROM forecast_issue WHERE system_id = %s
+                    ORDER BY issue_id DESC LIMIT %s)
+                """,
+                (issue.system_id, issue.system_id, KEPT_ISSUES),
+            )
+        return issue_id
+
+    def newest_issue(self, system_id: str) -> Issue | None:
+        """The issue to answer from, or None before the first."""
+        with transaction(self.url) as connection:
+            rows = fetch(
+                connection,
+                """
+                SELECT system_id, issued_at, as_of, model, model_version, simulated, issue_id
+                FROM forecast_issue WHERE system_id = %s ORDER BY issue_id DESC LIMIT 1
+                """,
+                (system_id,),
+            )
+        return Issue(*rows[0]) if rows else None
+
+    def forecast_frame(self, issue_id: int) -> pl.DataFrame:
+        """The rows of an issue, with ``FORECAST_COLUMNS``."""
+        with transaction(self.url) as connection:
+            return copy_out(
+                connection,
+                f"""
+                SELECT s.station_id, hour, target, {', '.join(FORECAST_COLUMNS[3:])}
+                FROM forecast JOIN station s USING (station_key) WHERE issue_id = %s
+                """,
+                (issue_id,),
+                {"station_id": pl.String, "hour": pl.Datetime("us"), "target": pl.String}
+                | dict.fromkeys(FORECAST_COLUMNS[3:], pl.Float32),
+            )
+
+
+def _one_import_at_a_time(connection: Connection, system_id: str) -> None:
+    # Two imports of one system would both decide which ids are one station.
+    fetch(connection, "SELECT pg_advisory_xact_lock(hashtext(%s))", (f"import {system_id}",))
+
+
+def _keys(connection: Connection, system_id: str, ids: list[str]) -> dict[str, int]:
+    """Station id, present or former → key; a new station for an id that nobody had."""
+    known = dict(
+        fetch(
+            connection,
+            """
+            SELECT raw_id, max(station_key) FROM station_alias
+            WHERE system_id = %s AND station_key IS NOT NULL
+            GROUP BY raw_id HAVING count(DISTINCT station_key) = 1
+            """,
+            (system_id,),
+        )
+    )
+    known |= dict(
+        fetch(
+            connection,
+            "SELECT station_id, station_key FROM station WHERE system_id = %s",
+            (system_id,),
+        )
+    )
+    for missing in sorted(set(ids) - set(known)):
+        known[missing] = new_station(connection, system_id, missing)
+    return {i: known[i] for i in ids}
+
+
+def _upsert(connection: Connection, table: str, rows: pl.DataFrame, keys: tuple[str, ...]) -> None:
+    fetch(connection, f"CREATE TEMP TABLE fresh (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DROP")
+    copy_in(connection, "fresh", rows)
+    columns = ", ".join(rows.columns)
+    values = ", ".join(f"{c} = excluded.{c}" for c in rows.columns if c not in keys)
+    fetch(
+        connection,
+        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM fresh "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {values}",
+    )
+
+
+def _remember(
+    connection: Connection,
+    system_id: str,
+    kind: str,
+    file: FileSeen,
+    read: int,
+    used: int,
+    skipped: Counter[str],
+    notes: Counter[str] = Counter(),
+) -> ImportReport:
+    fetch(
+        connection,
+        """
+        INSERT INTO import_file (system_id, kind, sha256, name, rows_read, rows_used, skipped)
+        VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+        """,
+        (system_id, kind, file.sha256, file.name, read, used, json.dumps(skipped)),
+    )
+    return ImportReport(file.name, kind, read, used, dict(skipped), dict(notes))

@@ -1,0 +1,155 @@
+"""Train: compare every model on the last weeks, fit the best on everything, register it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bikecast.errors import InputError
+from bikecast.evaluation import backtest, score_overall
+from bikecast.history import History, Ints
+from bikecast.models import MODELS
+from bikecast.models.base import Forecaster, Grid, Prediction
+from bikecast.records import MAX_HORIZON, ModelVersion
+from bikecast.registry import PRODUCTION, Registry, TrainingRun
+from bikecast.store import Store
+
+CHAMPION = "champion"
+GATE_DAYS = 28
+LEAST_DAYS = 28
+# Every second midnight for the week ahead: each hour is forecast 3 or 4 times, 1 to 168 h ahead.
+GATE_GRID = Grid(horizon=MAX_HORIZON, every=48)
+SERVING_GRID = Grid(horizon=MAX_HORIZON, every=1)
+
+Make = Callable[[], Forecaster]
+Progress = Callable[[float, float | None, str], None]
+
+
+def data_hash(history: History) -> str:
+    """A fingerprint of all that a model would learn from: stations, hours, flows, weather."""
+    digest = hashlib.sha256()
+    digest.update(repr((history.stations, history.start, history.known)).encode())
+    digest.update(history.flows.tobytes())
+    for since, values in history.weather.vintages if history.weather else ():
+        digest.update(repr(since).encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def is_trained(store: Store, registry: Registry, system_id: str) -> bool:
+    """Whether the version in production has learned from just the data that are there now."""
+    version = registry.find(PRODUCTION)
+    if version is None or version.system_id != system_id:
+        return False
+    return version.data_hash == data_hash(store.history(system_id))
+
+
+@dataclass(frozen=True)
+class AsItIs:
+    """A fitted forecaster that is judged without being fitted again."""
+
+    forecaster: Forecaster
+    name: ClassVar[str] = CHAMPION
+
+    def fit(self, history: History, grid: Grid) -> None:
+        """Keep what was learned before."""
+
+    def predict(self, history: History, origins: Ints, horizon: int) -> Prediction:
+        """Forecast with what was learned before."""
+        return self.forecaster.predict(history, origins, horizon)
+
+
+def gate_window(history: History) -> tuple[datetime, int]:
+    """First day and number of the recent days on which models are compared.
+
+    Four weeks, or the last quarter of a history that is shorter than sixteen.
+
+    :raises InputError: for a history of less than four weeks.
+    """
+    days = history.known // 24
+    if days < LEAST_DAYS:
+        raise InputError(
+            f"{history.system.system_id} has {days} days of history, training needs {LEAST_DAYS}",
+            hint="import more months",
+        )
+    window = min(GATE_DAYS, days // 4)
+    return history.hour((days - window) * 24), window
+
+
+def train(
+    store: Store,
+    registry: Registry,
+    system_id: str,
+    *,
+    commit: str = "",
+    progress: Progress = lambda done, total, detail: None,
+) -> ModelVersion:
+    """Compare every entry of MODELS on recent hours, fit the best on all of them, register it.
+
+    The comparison is made without weather, as a system without weather forecasts is served. The
+    best has the lowest RMSE; naive is measured, and never chosen.
+
+    :param commit: the git commit of the code that trains.
+    """
+    registry.check_owner(system_id)
+    history = store.history(system_id)
+    start, days = gate_window(history)
+    makers = contenders(registry, history, start)
+    judged: dict[str, dict[str, float]] = {}
+    for i, (name, make) in enumerate(makers.items()):
+        progress(i, len(makers) + 1, f"backtest of {name}")
+        judged[name] = judge(replace(history, weather=None), make, start, days)
+    best = min((n for n in judged if n in MODELS and n != "naive"), key=lambda n: judged[n]["rmse"])
+    champion = registry.find(PRODUCTION)
+    if champion and CHAMPION not in judged and champion.model in judged:
+        # It has seen the window: its recipe, fitted before the window, stands for it.
+        judged[CHAMPION] = judged[champion.model]
+    progress(len(makers), len(makers) + 1, f"fit of {best}")
+    forecaster = MODELS[best]()
+    forecaster.fit(history, SERVING_GRID)
+    run = TrainingRun(
+        system=history.system,
+        model=best,
+        params=getattr(forecaster, "params", {}),
+        scores=judged,
+        data_from=history.start.isoformat(),
+        data_until=history.as_of.isoformat(),
+        data_hash=data_hash(history),
+        commit=commit,
+        pictures={"scores.png": picture(judged)},
+    )
+    return registry.register(forecaster, run)
+
+
+def contenders(registry: Registry, history: History, start: datetime) -> dict[str, Make]:
+    """Every entry of MODELS, and the champion itself where it has not seen the window."""
+    found: dict[str, Make] = dict(MODELS)
+    champion = registry.find(PRODUCTION)
+    if champion and champion.trained_until <= start.isoformat():
+        fitted = registry.load(champion)
+        found[CHAMPION] = lambda: AsItIs(fitted)
+    return found
+
+
+def judge(history: History, make: Make, start: datetime, days: int) -> dict[str, float]:
+    """A contender's scores on the window, fitted once before it."""
+    frame = backtest(history, make, start=start, days=days, grid=GATE_GRID, refit_days=days)
+    return score_overall(frame, history)
+
+
+def picture(judged: dict[str, dict[str, float]]) -> Any:
+    """MAE and RMSE of every contender as bars."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    at = np.arange(len(judged))
+    for i, score in enumerate(("mae", "rmse")):
+        axes.bar(at + 0.4 * i - 0.2, [s[score] for s in judged.values()], 0.4, label=score.upper())
+    axes.set_xticks(at, list(judged))
+    axes.set_ylabel("bikes per station-hour")
+    axes.legend()
+    return figure

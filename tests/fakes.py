@@ -1,0 +1,89 @@
+"""The fakes of all tests, each beside a contract test that also runs on the real thing."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from bikecast.records import QUANTILES, TARGETS, Issue, Station, System
+from bikecast.serve.source import Published
+
+NEW_YORK = System("made-up", "A made-up city", "America/New_York", "US-NY")
+PLACES = (
+    Station("A.10", "First St", 40.71, -74.01, capacity=20),
+    Station("B", "Second St", 40.72, -74.02),
+    Station("never-used", "Third St", capacity=10),
+)
+
+
+def forecast_rows(
+    start: datetime,
+    hours: int = 168,
+    stations: tuple[str, ...] = ("A.10", "B"),
+    first_mean: float = 2.0,
+) -> pl.DataFrame:
+    """A forecast frame: each hour's mean is one bike higher; q10 is half the mean, q90 double."""
+    factors = dict(zip(("q05", "q10", "q25", "q50", "q75", "q90", "q95"), QUANTILES, strict=True))
+    factors |= {"q10": 0.5, "q90": 2.0}
+    cells = [
+        {
+            "station_id": station,
+            "hour": start + timedelta(hours=h),
+            "target": target,
+            "mean": first_mean + h + k / 2,
+            **{name: (first_mean + h + k / 2) * f for name, f in factors.items()},
+        }
+        for station in stations
+        for h in range(hours)
+        for k, target in enumerate(TARGETS)
+    ]
+    return pl.DataFrame(cells, schema_overrides={"hour": pl.Datetime("us")})
+
+
+def published(
+    start: datetime = datetime(2018, 7, 16), hours: int = 168, system: System = NEW_YORK
+) -> Published:
+    """A made-up forecast that begins at ``start``, civil time of the system."""
+    as_of = start.replace(tzinfo=ZoneInfo(system.timezone))
+    return Published(
+        issue=Issue(
+            system.system_id,
+            issued_at=as_of.astimezone(UTC) + timedelta(minutes=5),
+            as_of=as_of.astimezone(UTC),
+            model="naive",
+            model_version="3",
+            issue_id=1,
+        ),
+        system=system,
+        stations=PLACES,
+        frame=forecast_rows(start, hours),
+        aliases={"old-A": "A.10", "old-gone": "closed"},
+    )
+
+
+@dataclass
+class FakeSource:
+    """A table source that can be told to fail, and counts what it was asked."""
+
+    current: Published | None = None
+    broken: bool = False
+    loads: int = 0
+
+    def newest(self) -> Issue | None:
+        """The issue it was given."""
+        if self.broken:
+            raise ConnectionError("nobody answers")
+        return self.current.issue if self.current else None
+
+    def load(self, issue: Issue) -> Published:
+        """What it was given."""
+        assert self.current is not None
+        self.loads += 1
+        return self.current
+
+    def publish(self, **changes: object) -> None:
+        """Replace fields of what it has, under the next issue id."""
+        assert self.current is not None
+        issue = replace(self.current.issue, issue_id=self.current.issue.issue_id + 1)
+        self.current = replace(self.current, issue=issue, **changes)

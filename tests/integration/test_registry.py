@@ -1,0 +1,143 @@
+"""The registry on a real MLflow, whose tables are in a real PostgreSQL."""
+
+from datetime import datetime, timedelta
+
+import mlflow
+import polars as pl
+import pytest
+
+from bikecast.errors import InputError, Refused, Unavailable, UnknownName
+from bikecast.history import build_history
+from bikecast.models import MODELS
+from bikecast.models.base import Grid
+from bikecast.promote import promote, rollback, validate
+from bikecast.records import System
+from bikecast.registry import PRODUCTION, Registry, TrainingRun
+
+pytestmark = pytest.mark.integration
+
+CITY = System("city", timezone="America/New_York")
+GOOD = {"mae": 1.0, "rmse": 2.0}
+NAIVE = {"mae": 2.0, "rmse": 4.0}
+
+
+def panel(days=21):
+    """A station whose pickups follow the hour of the day."""
+    start = datetime(2018, 5, 1)
+    hours = [start + timedelta(hours=i) for i in range(24 * days)]
+    return pl.DataFrame(
+        {
+            "station_id": ["a"] * len(hours),
+            "hour": hours,
+            "pickups": [float(h.hour) for h in hours],
+            "returns": [float(23 - h.hour) for h in hours],
+        }
+    )
+
+
+def run(system=CITY, model="naive", **scores):
+    """What is written down about a training with these scores."""
+    scores = scores or {"naive": NAIVE}
+    return TrainingRun(system, model, {"seed": 1}, scores, "2018-05-01", "2018-05-22", "abc")
+
+
+def fitted(name="naive"):
+    """A fitted forecaster of the panel."""
+    forecaster = MODELS[name]()
+    forecaster.fit(build_history(panel(), CITY), Grid(24))
+    return forecaster
+
+
+@pytest.fixture
+def registry(database_url, tmp_path):
+    """An empty registry; MLflow makes its tables in the test's database."""
+    return Registry(mlflow_url(database_url), "bike-demand-forecaster", tmp_path / "models")
+
+
+def mlflow_url(database_url):
+    """A database for MLflow beside the test's own."""
+    from bikecast.store import ensure_database
+
+    return ensure_database(database_url, database_url.rsplit("/", 1)[-1].split("?")[0] + "_mlflow")
+
+
+def test_from_challenger_to_production_and_back(registry):
+    """A registered version is a challenger; the gate lets it in; rollback brings its elder back."""
+    assert registry.versions() == [] and registry.find(PRODUCTION) is None
+    first = registry.register(fitted(), run(model="mean4w", mean4w=GOOD, naive=NAIVE))
+    assert first.aliases == ("challenger",) and first.data_hash == "abc"
+    assert first.scores["mean4w"] == GOOD
+    assert promote(registry).passed
+    with pytest.raises(Refused, match="first in production"):
+        rollback(registry)
+    again = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
+    second = registry.register(fitted(), run(model="mean4w", **again))
+    promote(registry, second.version)
+    assert registry.get(PRODUCTION).version == second.version
+    assert registry.get(PRODUCTION).previous == first.version
+    assert rollback(registry).version == first.version
+    assert registry.get(PRODUCTION).version == first.version
+    assert [v.version for v in registry.versions()] == [second.version, first.version]
+
+
+def test_the_gate_keeps_a_worse_version_out(registry):
+    """A version that does not beat naive is refused, and production stays as it was."""
+    registry.register(fitted(), run(model="mean4w", mean4w=NAIVE, naive=NAIVE))
+    assert not validate(registry).passed
+    with pytest.raises(Refused, match="mae better than naive"):
+        promote(registry)
+    assert registry.find(PRODUCTION) is None
+
+
+def test_a_loaded_forecaster_forecasts_what_it_did(registry):
+    """What comes back from the registry is the fitted forecaster itself."""
+    history = build_history(panel(), CITY)
+    version = registry.register(fitted(), run())
+    loaded = registry.load(version)
+    import numpy as np
+
+    origin = np.array([history.known])
+    assert np.array_equal(
+        loaded.predict(history, origin, 24).mean, fitted().predict(history, origin, 24).mean
+    )
+
+
+def test_any_mlflow_client_can_load_and_ask_it(registry):
+    """The model is a pyfunc with a signature: a panel in, a forecast frame out."""
+    version = registry.register(fitted(), run())
+    model = mlflow.pyfunc.load_model(f"models:/{registry.name}/{version.version}")
+    frame = model.predict(panel().to_pandas(), params={"horizon": 2})
+    assert model.metadata.signature.inputs.input_names()[:2] == ["station_id", "hour"]
+    assert len(frame) == 4
+    assert frame["mean"][0] == 0.0  # midnight's pickups of every day
+
+
+def test_a_training_run_says_what_it_learned_from(registry):
+    """Range and hash of the data, commit, parameters and scores are written down."""
+    version = registry.register(fitted(), run())
+    logged = registry.client.get_run(version.run_id).data
+    assert logged.tags["data_hash"] == "abc" and logged.tags["git_commit"] == "unknown"
+    assert logged.tags["data_from"] == "2018-05-01" and logged.params["seed"] == "1"
+    assert logged.metrics["naive.rmse"] == 4.0
+
+
+def test_an_unknown_version_is_named(registry):
+    """A number or alias that does not exist is said with the next step."""
+    for which in ("7", "production"):
+        with pytest.raises(UnknownName, match=which):
+            registry.get(which)
+
+
+def test_one_name_belongs_to_one_system(registry):
+    """A second city must not train into the first one's model."""
+    registry.check_owner("city")
+    registry.register(fitted(), run())
+    registry.check_owner("city")
+    with pytest.raises(InputError, match="belongs to city, not elsewhere"):
+        registry.check_owner("elsewhere")
+
+
+def test_an_mlflow_that_is_gone_is_unavailable():
+    """Where nothing listens, the error says what to check."""
+    with pytest.raises(Unavailable, match="BIKECAST_MLFLOW_TRACKING_URI"):
+        Registry("postgresql+psycopg2://nobody@127.0.0.1:9/none", "m").versions()

@@ -1,0 +1,236 @@
+"""The service as it runs: gunicorn with two workers, over the real store and over a fake."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from fakes import NEW_YORK, FakeSource, forecast_rows, published
+
+from bikecast.collect import import_stations
+from bikecast.serve.source import StoreSource, TableSource
+from bikecast.serve.table import build_table
+from bikecast.store import Store
+
+pytestmark = pytest.mark.integration
+
+TESTS = Path(__file__).parents[1]
+
+OVER_STORE = """
+import sys
+from bikecast.config import Settings
+from bikecast.serve.server import serve
+from bikecast.serve.source import StoreSource
+from bikecast.store import Store
+
+serve(
+    Settings(bind="127.0.0.1:0"),
+    lambda: StoreSource(Store(sys.argv[1]), sys.argv[2]),
+    on_ready=lambda url: print(url, flush=True),
+)
+"""
+
+INSIDE_A_BLOCK = """
+import sys
+from contextlib import contextmanager
+sys.path.insert(0, sys.argv[1])
+from fakes import FakeSource, published
+from bikecast.config import Settings
+from bikecast.serve.server import serve
+
+@contextmanager
+def database():
+    yield
+    print("closed", flush=True)
+
+with database():
+    serve(
+        Settings(bind="127.0.0.1:0"),
+        lambda: FakeSource(published()),
+        log_level="error",
+        on_ready=lambda url: print(url, flush=True),
+    )
+print("left", flush=True)
+"""
+
+WITHOUT_A_SOURCE = """
+from bikecast.config import Settings
+from bikecast.errors import Unavailable
+from bikecast.serve.server import serve
+
+try:
+    serve(Settings(bind="127.0.0.1:0"), lambda: 1 / 0)
+except Unavailable as error:
+    print(error)
+"""
+
+
+@dataclass
+class Running:
+    """A service in a process of its own."""
+
+    process: subprocess.Popen[str]
+    client: httpx.Client
+
+    def predict(self, **question: object) -> Any:
+        """The answer to one question."""
+        return self.client.post("/predict", json=question).json()
+
+    def stop(self) -> str:
+        """End it as a supervisor does; what it still printed."""
+        self.process.terminate()
+        return self.process.communicate(timeout=30)[0]
+
+
+@contextmanager
+def running(program: str, *arguments: str) -> Iterator[Running]:
+    """Run a program that prints the service's URL first."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield Running(process, client)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
+        process.stdout.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something that must come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def filled(store: Store, tmp_path: Path) -> Store:
+    """The made-up city with one forecast."""
+    made = published()
+    store.add_system(NEW_YORK)
+    places = tmp_path / "stations.csv"
+    places.write_text(
+        "station_id,name,lat,lon,capacity\n"
+        "A.10,First St,40.71,-74.01,20\nB,Second St,40.72,-74.02,\nnever-used,Third St,,,10\n"
+    )
+    import_stations(store, NEW_YORK.system_id, [places])
+    store.save_issue(made.issue, made.frame)
+    return store
+
+
+@pytest.fixture(params=["fake", "real"])
+def either_source(request: pytest.FixtureRequest) -> TableSource:
+    """The same forecast from the fake of the unit tests and from the store."""
+    if request.param == "fake":
+        return FakeSource(published())
+    return StoreSource(request.getfixturevalue("filled"), NEW_YORK.system_id)
+
+
+def test_fake_and_store_hand_out_the_same_table(either_source: TableSource) -> None:
+    """Whatever the unit tests show of the fake holds for the store."""
+    issue = either_source.newest()
+    assert issue is not None
+    table = build_table(either_source.load(issue))
+    assert issue.as_of == published().issue.as_of
+    assert (issue.model, issue.model_version) == ("naive", "3")
+    assert [(s.station_id, s.name, s.capacity) for s in table.stations] == [
+        ("A.10", "First St", 20),
+        ("B", "Second St", None),
+    ]
+    assert table.timestamps[0] == table.as_of == "2018-07-16T00:00:00-04:00"
+    assert table.values.shape == (2, 168, 2, 8)
+    assert table.flows(1, 5)[0] == {"mean": 7.0, "lower": 3.5, "upper": 14.0}
+
+
+def test_before_the_first_issue_there_is_none(store: Store) -> None:
+    """As with an empty fake."""
+    store.add_system(NEW_YORK)
+    assert StoreSource(store, NEW_YORK.system_id).newest() is None
+    assert FakeSource().newest() is None
+
+
+def test_a_new_issue_appears_without_a_restart(filled: Store, database_url: str) -> None:
+    """In every worker, within seconds."""
+    with running(OVER_STORE, database_url, NEW_YORK.system_id) as service:
+        assert service.client.get("/ready").status_code == 200
+        assert service.predict(station_id="A.10")["pickups"]["mean"] == 2.0
+        issue = replace(
+            published().issue,
+            model_version="4",
+            issued_at=published().issue.issued_at + timedelta(hours=1),
+        )
+        filled.save_issue(issue, forecast_rows(datetime(2018, 7, 16), first_mean=9.0))
+        until(lambda: service.predict(station_id="A.10")["model"]["version"] == "4")
+        assert service.predict(station_id="A.10")["pickups"]["mean"] == 9.0
+        service.stop()
+        assert service.process.returncode == 0
+
+
+def test_it_goes_on_answering_when_the_database_is_gone(filled: Store, database_url: str) -> None:
+    """From the table it has, and says that it is degraded."""
+    with running(OVER_STORE, database_url, NEW_YORK.system_id) as service:
+        before = service.predict(station_id="A.10")
+        with database_gone(database_url):
+            until(lambda: "database" in str(service.client.get("/ready").json()["reasons"]))
+            after = service.predict(station_id="A.10")
+        assert after["pickups"] == before["pickups"]
+        until(lambda: "database" not in str(service.client.get("/ready").json()["reasons"]))
+
+
+@contextmanager
+def database_gone(url: str) -> Iterator[None]:
+    """Close a database to everybody and end all connections to it."""
+    name = sa.make_url(url).database
+    admin = sa.create_engine(
+        sa.make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": name},
+        )
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+    admin.dispose()
+
+
+def test_a_worker_that_ends_leaves_its_parents_database_alone() -> None:
+    """gunicorn forks inside the caller's block; only the caller itself may leave that."""
+    with running(INSIDE_A_BLOCK, str(TESTS)) as service:
+        assert service.predict(station_id="B")["station_id"] == "B"
+        assert service.stop() == "closed\nleft\n"
+        assert service.process.returncode == 0
+
+
+def test_a_body_in_pieces_is_limited_too() -> None:
+    """Chunked requests have no length to be refused by; the limit holds while reading."""
+    with running(INSIDE_A_BLOCK, str(TESTS)) as service:
+        answer = service.client.post("/predict", content=(b" " * 100_000 for _ in range(11)))
+        assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+        small = service.client.post("/predict", content=iter([b'{"station_', b'id": "B"}']))
+        assert small.json()["station_id"] == "B"
+
+
+def test_workers_that_cannot_start_end_the_service_with_one_error() -> None:
+    """Not with a loop of restarts."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_SOURCE], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "the service on 127.0.0.1:0 could not run; read its log above\n"
+    assert "ZeroDivisionError" in done.stderr

@@ -1,0 +1,165 @@
+"""What every entry of MODELS promises."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up import mutated_after, small_history, with_weather
+
+from bikecast.errors import InputError
+from bikecast.models import MODELS
+from bikecast.models.base import Grid
+from bikecast.records import QUANTILES, Station
+
+HISTORY = small_history()
+ORIGINS = np.array([50 * 24, 52 * 24 + 9, 55 * 24 + 23])
+GRIDS = {1: Grid(1, 1), 24: Grid(24, 24), 168: Grid(168, 24)}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def name(request):
+    """Each entry in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name):
+    """A model that was fitted on the first 50 days, with weather, for the week ahead."""
+    made = MODELS[name]()
+    made.fit(with_weather(HISTORY).until(50 * 24), Grid(168, 24))
+    return made
+
+
+def test_the_name_is_the_key(name):
+    """A model knows the name that it is entered under."""
+    assert MODELS[name]().name == name
+
+
+@pytest.mark.parametrize("horizon", [1, 24, 168])
+def test_forecasts_are_whole_and_in_order(model, horizon):
+    """Right shapes; finite and non-negative everywhere; quantiles that do not cross."""
+    found = model.predict(HISTORY, ORIGINS, horizon)
+    assert found.mean.shape == (3, horizon, 3, 2)
+    assert found.quantiles.shape == (3, horizon, 3, 2, len(QUANTILES))
+    assert found.mean.dtype == found.quantiles.dtype == np.float32
+    for values in (found.mean, found.quantiles):
+        assert np.isfinite(values).all() and (values >= 0).all()
+    assert (np.diff(found.quantiles, axis=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 24, 168])
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_nothing_after_the_origin_matters(model, origin, horizon):
+    """Flows from the origin on and weather issued later are changed; no forecast changes."""
+    history = with_weather(HISTORY)
+    before = model.predict(history, np.array([origin]), horizon)
+    after = model.predict(mutated_after(history, origin), np.array([origin]), horizon)
+    assert np.array_equal(before.mean, after.mean)
+    assert np.array_equal(before.quantiles, after.quantiles)
+
+
+def test_company_of_other_origins_does_not_matter(model):
+    """A forecast is the same whether its origin is asked alone or among others, in any order."""
+    together = model.predict(HISTORY, ORIGINS[::-1], 24).mean
+    for i, origin in enumerate(ORIGINS[::-1]):
+        alone = model.predict(HISTORY, np.array([origin]), 24).mean[0]
+        assert together[i] == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_two_fits_are_equal_and_survive_pickling(name, grid):
+    """Fitting twice gives the same forecasts, and so does the model that was stored and loaded."""
+    first, second = MODELS[name](), MODELS[name]()
+    for made in (first, second):
+        made.fit(HISTORY.until(40 * 24), grid)
+    loaded = pickle.loads(pickle.dumps(second))
+    wanted = first.predict(HISTORY, ORIGINS, grid.horizon)
+    found = loaded.predict(HISTORY, ORIGINS, grid.horizon)
+    assert np.array_equal(wanted.mean, found.mean)
+    assert np.array_equal(wanted.quantiles, found.quantiles)
+
+
+def test_the_end_of_the_data_is_an_origin(model):
+    """The week behind the last known hour is forecast, as serving does."""
+    found = model.predict(HISTORY, np.array([HISTORY.known]), 168)
+    assert np.isfinite(found.mean).all()
+
+
+def test_fitting_does_not_see_the_hours_to_be_forecast(name):
+    """A fit on what was known equals a fit on the same with everything later changed."""
+    known = 45 * 24 + 5
+    fits = []
+    for history in (HISTORY, mutated_after(HISTORY, known)):
+        made = MODELS[name]()
+        made.fit(history.until(known), Grid(24, 24))
+        fits.append(made.predict(HISTORY, ORIGINS, 24).mean)
+    assert np.array_equal(*fits)
+
+
+def test_unseen_and_unknown_stations_are_forecast(model):
+    """A station that the fit did not know, and one without a single hour, harm nobody."""
+    history = replace(
+        HISTORY,
+        stations=(*HISTORY.stations, Station("new"), Station("empty")),
+        flows=np.concatenate([HISTORY.flows, HISTORY.flows[:1], HISTORY.flows[:1] * np.nan]),
+    )
+    found = model.predict(history, ORIGINS, 24)
+    assert np.isfinite(found.mean).all() and np.isfinite(found.quantiles).all()
+    assert (found.mean[:, :, 4] > 0).any()
+
+
+def test_a_station_without_hours_does_not_break_the_fit(name):
+    """Training data with a station of which nothing is known gives a sound model."""
+    flows = HISTORY.flows.copy()
+    flows[2] = np.nan
+    history = replace(HISTORY, flows=flows)
+    made = MODELS[name]()
+    made.fit(history.until(40 * 24), Grid(24, 24))
+    assert np.isfinite(made.predict(history, ORIGINS, 24).mean).all()
+
+
+def test_forecasts_are_near_the_truth(model):
+    """On a city that repeats its week with Poisson noise, the error is near the noise."""
+    days = np.arange(50, 54) * 24
+    found = model.predict(HISTORY, days, 24).mean
+    actual = HISTORY.flows.transpose(1, 0, 2)[days[:, None] + np.arange(24)]
+    assert np.nanmean(np.abs(found - actual)) < 0.75 * np.nanmean(
+        np.abs(np.nanmean(actual) - actual)
+    )
+
+
+def test_serves_with_and_without_weather(model):
+    """What was trained with weather forecasts without it too, and nearly alike."""
+    without = model.predict(HISTORY, ORIGINS, 24).mean
+    having = model.predict(with_weather(HISTORY), ORIGINS, 24).mean
+    assert np.isfinite(having).all()
+    assert abs(having.mean() / without.mean() - 1) < 0.25
+
+
+def test_too_short_a_history_is_refused_in_days(name):
+    """The error says how many days there are and how many are needed."""
+    with pytest.raises(InputError, match=r"needs (7|14) days of history, there are 5"):
+        MODELS[name]().fit(HISTORY.until(5 * 24), Grid(24, 24))
+
+
+def test_the_shortest_history_is_enough(name):
+    """Two weeks are enough for every model."""
+    made = MODELS[name]()
+    made.fit(HISTORY.until(14 * 24), Grid(24, 24))
+    assert np.isfinite(made.predict(HISTORY.until(14 * 24), np.array([14 * 24]), 168).mean).all()
+
+
+def test_what_a_run_logs_is_plain(model):
+    """Every model says its settings, as values that a registry can write down."""
+    assert all(isinstance(v, (int, float, str, bool)) for v in model.params.values())
+
+
+def test_intervals_cover_what_they_say(model):
+    """Between q10 and q90 lies four fifths of what came, or more where counts are whole."""
+    days = np.arange(50, 56) * 24
+    found = model.predict(HISTORY, days, 24).quantiles
+    actual = HISTORY.flows.transpose(1, 0, 2)[days[:, None] + np.arange(24)]
+    known = np.isfinite(actual)
+    covered = (found[..., 1] <= actual) & (actual <= found[..., 5])
+    assert 0.75 < covered[known].mean() < 0.97

@@ -1,0 +1,73 @@
+"""The table in use, and how it is replaced."""
+
+import logging
+import threading
+from datetime import datetime
+
+import pytest
+from fakes import FakeSource, forecast_rows, published
+
+from bikecast.serve.current import CurrentTable
+
+
+def test_a_newer_issue_replaces_the_table_and_the_same_one_is_not_loaded_twice() -> None:
+    """Asking is cheap; loading happens once per issue."""
+    source = FakeSource(published())
+    current = CurrentTable(source)
+    current.refresh()
+    current.refresh()
+    assert source.loads == 1
+    source.publish(frame=forecast_rows(datetime(2018, 7, 16), first_mean=9.0))
+    current.refresh()
+    assert current.table is not None and current.table.issue.issue_id == 2
+    assert current.table.values[0, 0, 0, 0] == 9.0
+
+
+def test_the_old_table_stays_when_the_source_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    """One line per outage, one when it ends."""
+    source = FakeSource(published())
+    current = CurrentTable(source)
+    current.refresh()
+    with caplog.at_level(logging.WARNING, "bikecast"):
+        source.broken = True
+        for _ in range(3):
+            current.refresh()
+        assert current.table is not None and not current.reachable
+        assert [r.getMessage() for r in caplog.records] == [
+            "no newer forecast can be had: nobody answers"
+        ]
+        source.broken = False
+        current.refresh()
+    assert current.reachable
+    assert len(caplog.records) == 2
+
+
+def test_a_table_that_cannot_be_built_does_not_replace_the_old_one() -> None:
+    """An issue without a row is as bad as no answer."""
+    source = FakeSource(published())
+    current = CurrentTable(source)
+    current.refresh()
+    source.publish(frame=forecast_rows(datetime(2018, 7, 16), hours=0))
+    current.refresh()
+    assert current.table is not None and current.table.issue.issue_id == 1
+
+
+def test_without_any_issue_there_is_no_table() -> None:
+    """That is no outage."""
+    current = CurrentTable(FakeSource())
+    current.refresh()
+    assert current.table is None and current.reachable
+
+
+def test_following_has_the_table_at_once_and_takes_the_next_one_by_itself() -> None:
+    """The first refresh is waited for."""
+    source = FakeSource(published())
+    current = CurrentTable(source)
+    stop = current.follow(every=0.01)
+    assert current.table is not None
+    source.publish()
+    ticks = threading.Event()
+    while current.table.issue.issue_id == 1:
+        ticks.wait(0.01)
+    stop.set()
+    assert current.table.issue.issue_id == 2

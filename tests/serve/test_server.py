@@ -1,0 +1,58 @@
+"""Taking the address; the running server is tested in tests/integration/test_serve.py."""
+
+import socket
+from typing import NoReturn
+
+import pytest
+
+from bikecast.config import Settings
+from bikecast.errors import InputError, InUse
+from bikecast.serve.server import listen, serve
+
+
+def never() -> NoReturn:
+    """Stands for a source that must not be asked."""
+    raise AssertionError("asked for a source")
+
+
+def test_a_port_in_use_is_named_with_the_way_out() -> None:
+    """Exit code 2, before anything is forked."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(InUse) as caught:
+            serve(Settings(bind=bind), never)
+    assert str(caught.value) == f"{bind} is in use by another process; choose another with --bind"
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "bind", ["", "8000", ":8000", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "::1"]
+)
+def test_what_is_no_address_is_refused(bind: str) -> None:
+    """A host and a port are wanted."""
+    with pytest.raises(InputError, match="no address.*--bind host:port"):
+        listen(bind)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    """192.0.2.0/24 belongs to nobody (RFC 5737)."""
+    with pytest.raises(InputError, match="cannot listen on 192.0.2.1:8000"):
+        listen("192.0.2.1:8000")
+
+
+def test_a_host_without_an_address_is_refused() -> None:
+    """RFC 2606 keeps .invalid free."""
+    with pytest.raises(InputError, match="no host 'nowhere.invalid'"):
+        listen("nowhere.invalid:8000")
+
+
+def test_port_0_takes_a_free_one() -> None:
+    """And can be connected to at once."""
+    with listen("localhost:0") as listener:
+        socket.create_connection(listener.getsockname()[:2]).close()
+
+
+def test_less_than_one_worker_is_refused() -> None:
+    """gunicorn would wait for ever."""
+    with pytest.raises(InputError, match="0 workers"):
+        serve(Settings(bind="127.0.0.1:0", workers=0), never)

@@ -1,0 +1,186 @@
+"""Features: known at the origin, right in civil time, and right by hand."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pytest
+from made_up import NEW_YORK, mutated_after, small_history, with_weather
+
+from bikecast.features import LEAST_LEVEL, NAMES, features, level, pairs, weekly_hours, weekly_mean
+from bikecast.history import History, WeatherArchive
+from bikecast.records import WEATHER, Station
+
+HISTORY = with_weather(small_history())
+
+
+def column(found, name):
+    """One feature of all pairs, stations and targets."""
+    return found.values[..., NAMES.index(name)]
+
+
+def counting(days: int, start: datetime = datetime(2018, 1, 1)) -> History:
+    """One station whose flow is the number of the day, and of the hour in the second target."""
+    hours = np.arange(days * 24)
+    flows = np.stack([hours // 24, hours % 24], axis=1)[None].astype(np.float32)
+    federal = replace(NEW_YORK, holidays="US")
+    history = History(federal, (Station("one"),), start, flows, days * 24)
+    flows[:, ~history.calendar(0, days * 24).exists] = np.nan
+    return history
+
+
+@pytest.mark.parametrize("horizon", [1, 24, 168])
+@pytest.mark.parametrize("origin", [24 * 24, 40 * 24 + 7, 52 * 24 + 23, 59 * 24 + 12])
+def test_no_feature_knows_what_came_after_the_origin(origin, horizon):
+    """Flows from the origin on and weather issued later are replaced; nothing moves."""
+    asked = pairs(np.array([origin]), horizon)
+    before = features(HISTORY, *asked)
+    after = features(mutated_after(HISTORY, origin), *asked)
+    assert np.array_equal(before.values, after.values, equal_nan=True)
+    assert np.array_equal(before.level, after.level)
+
+
+def test_later_origins_in_the_same_call_tell_earlier_ones_nothing():
+    """Asked together, the pairs of the first origin are blind to what the last one knows."""
+    first, last = 40 * 24 + 7, 55 * 24
+    asked = pairs(np.array([first, last]), 168)
+    before = features(HISTORY, *asked)
+    after = features(mutated_after(HISTORY, first), *asked)
+    ours = asked[0] == first
+    assert np.array_equal(before.values[ours], after.values[ours], equal_nan=True)
+    assert np.array_equal(before.level[ours], after.level[ours])
+    assert not np.array_equal(before.level[~ours], after.level[~ours])
+
+
+def test_hindsight_is_seen_by_every_origin():
+    """Observed weather that stands for a forecast is there for each hour, whoever asks."""
+    grid = np.arange(70 * 24 * len(WEATHER), dtype=np.float32).reshape(-1, len(WEATHER))
+    history = replace(HISTORY, weather=WeatherArchive(((0, grid),), hindsight=True))
+    found = features(history, np.array([30 * 24, 9 * 24]), np.array([5, 30]))
+    for i, hour in enumerate((30 * 24 + 5, 10 * 24 + 6)):
+        assert [column(found, w)[i, 0, 0] for w in WEATHER] == list(grid[hour])
+
+
+def test_the_level_by_hand():
+    """Monday 2018-02-26, 8:00, from its midnight, by pencil.
+
+    The flow is the day's number, and this is day 56: the four weeks before are days 49, 42, 35
+    and 28, with mean 38.5. Friday is day 53, and Presidents' Day, Monday the 19th (day 49), is not
+    a working day, so the last ten are 53, 52, 51, 50, 46, 45, 44, 43, 42, 39, with mean 46.5.
+    """
+    found = level(counting(56), np.array([56 * 24]), np.array([8]))
+    assert found[0, 0, 0] == pytest.approx((38.5 + 46.5) / 2 + LEAST_LEVEL)
+    assert found[0, 0, 1] == pytest.approx(8 + LEAST_LEVEL)
+
+
+def test_the_level_uses_the_origins_own_day_where_it_has_ended():
+    """From Tuesday noon, Wednesday's 8:00 knows Tuesday's 8:00, and its 13:00 only Monday's."""
+    origin = np.full(2, 57 * 24 + 12)
+    found = level(counting(60), origin, np.array([20, 25]))
+    week = np.mean([51, 44, 37, 30])
+    eight = np.mean([57, 56, 53, 52, 51, 50, 46, 45, 44, 43])
+    one = np.mean([56, 53, 52, 51, 50, 46, 45, 44, 43, 42])
+    wanted = [(week + eight) / 2 + LEAST_LEVEL, (week + one) / 2 + LEAST_LEVEL]
+    assert found[:, 0, 0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("hour", "weeks_before"),
+    [
+        (datetime(2018, 3, 14, 8), [datetime(2018, 3, 7, 8), datetime(2018, 2, 28, 8)]),
+        (datetime(2018, 11, 7, 8), [datetime(2018, 10, 31, 8), datetime(2018, 10, 24, 8)]),
+    ],
+    ids=["spring", "autumn"],
+)
+def test_lags_are_civil_on_either_side_of_a_clock_change(hour, weeks_before):
+    """Wednesday 8:00 after the change looks at 8:00 of the Wednesdays before, summer or winter.
+
+    Clocks changed in New York on 2018-03-11 and 2018-11-04; the second target is the hour of the
+    day, so any slip by an hour would show.
+    """
+    history = counting(330)
+    at = history.index(hour)
+    assert [history.hour(int(h)) for h in weekly_hours(np.array([at]), 2)[0]] == weeks_before
+    found = features(history, np.array([at - 8]), np.array([8]))
+    assert found.level[0, 0, 1] == pytest.approx(8 + LEAST_LEVEL)
+    assert column(found, "log_kind")[0, 0, 1] == pytest.approx(np.log(8 + LEAST_LEVEL))
+    assert column(found, "last_week")[0, 0, 1] == pytest.approx(0, abs=0.01)
+
+
+def test_the_hour_that_spring_skips_is_left_out_of_means():
+    """A week after the change, 2:00 has three known weeks, not four with a zero."""
+    history = counting(90)
+    at = history.index(datetime(2018, 3, 18, 2))
+    assert np.isnan(history.flows[0, at - 168, 0])
+    found = weekly_mean(history, np.array([at]), np.array([0]), 4)
+    days = [(at - 168 * k) // 24 for k in (2, 3, 4)]
+    assert found[0, 0, 0] == pytest.approx(np.mean(days))
+    assert np.isnan(weekly_mean(history, np.array([at]), np.array([0]), 1)[0, 0, 0])
+
+
+def test_recent_ratios_by_hand():
+    """A city at double its level for the last three hours shows log((2x + 1) / (x + 1))."""
+    flows = np.full((2, 50 * 24, 2), 4, np.float32)
+    history = History(NEW_YORK, (Station("a"), Station("b")), datetime(2018, 1, 1), flows, 1200)
+    flows[0, 40 * 24 - 3 : 40 * 24, 0] = 8
+    found = features(history, np.array([40 * 24]), np.array([0]))
+    assert column(found, "station_3h")[0, 0, 0] == pytest.approx(np.log(25 / 13), rel=1e-5)
+    assert column(found, "station_3h")[0, 0, 1] == pytest.approx(0, abs=1e-6)
+    assert column(found, "other_3h")[0, 0, 1] == pytest.approx(np.log(25 / 13), rel=1e-5)
+    assert column(found, "system_3h")[0, 1, 0] == pytest.approx(np.log(37 / 25), rel=1e-5)
+    assert column(found, "station_24h")[0, 0, 0] == pytest.approx(np.log(109 / 97), rel=1e-5)
+    assert column(found, "log_size")[0, 0, 0] == pytest.approx(np.log(4.05), rel=1e-5)
+
+
+def test_yesterday_is_unknown_where_it_has_not_ended():
+    """The hour 24 hours before is a feature up to 23 hours ahead, and unknown behind that."""
+    found = features(HISTORY, np.full(3, 40 * 24), np.array([0, 23, 24]))
+    assert np.isfinite(column(found, "yesterday")[:2, 0]).all()
+    assert np.isnan(column(found, "yesterday")[2]).all()
+
+
+def test_the_calendar_of_a_public_holiday():
+    """Presidents' Day is a holiday and no working day; its neighbours know of it."""
+    history = counting(60)
+    hours = np.array([history.index(datetime(2018, 2, d, 10)) for d in (18, 19, 20, 21)])
+    found = features(history, hours, np.zeros(4, int))
+    assert list(column(found, "holiday")[:, 0, 0]) == [0, 1, 0, 0]
+    assert list(column(found, "workday")[:, 0, 0]) == [0, 0, 1, 1]
+    assert list(column(found, "holiday_near")[:, 0, 0]) == [1, 0, 1, 0]
+    assert list(column(found, "workday_before")[:, 0, 0]) == [0, 0, 0, 1]
+    assert list(column(found, "workday_after")[:, 0, 0]) == [0, 1, 1, 1]
+
+
+def test_the_day_of_the_year_is_there_only_on_demand():
+    """A model fitted on less than a year asks for none and gets none."""
+    asked = np.array([40 * 24]), np.array([3])
+    # Day 40 after 1 February is 13 March.
+    assert column(features(HISTORY, *asked), "yearday")[0, 0, 0] == 31 + 28 + 13
+    assert np.isnan(column(features(HISTORY, *asked, time_of_year=False), "yearday")).all()
+
+
+def test_capacity_where_it_is_known():
+    """A station without a capacity has none; nothing is made up."""
+    found = column(features(HISTORY, np.array([960]), np.array([0])), "capacity")[0, :, 0]
+    assert np.isnan(found[0]) and list(found[1:]) == [21, 22]
+
+
+def test_a_station_without_history_is_the_mean_station():
+    """Its level is the system's profile of the hour; a busy newcomer is scaled up."""
+    flows = np.full((3, 50 * 24, 2), 2, np.float32)
+    flows[1] = np.nan
+    flows[2] = np.nan
+    flows[2, 40 * 24 - 6 : 40 * 24] = 8
+    places = tuple(Station(s) for s in "abc")
+    history = History(NEW_YORK, places, datetime(2018, 1, 1), flows, 1200)
+    found = level(history, np.full(2, 40 * 24), np.array([3, 9]))
+    assert found[:, 0] == pytest.approx(2 + LEAST_LEVEL)
+    assert found[:, 1] == pytest.approx(2 + LEAST_LEVEL, rel=0.05)
+    assert (found[:, 2] > 2.4).all() and (found[:, 2] < 8).all()
+
+
+def test_nothing_is_known_at_the_first_hour():
+    """The very first origin has features too, and a level that is positive."""
+    found = features(HISTORY, np.array([0]), np.array([0]))
+    assert found.level == pytest.approx(LEAST_LEVEL)
+    assert found.values.shape == (1, 3, 2, len(NAMES))
