@@ -15,8 +15,12 @@ from bikecast.weather import read_weather
 Progress = Callable[[float, float | None, str], None]
 
 
+def quietly(done: float, total: float | None, detail: str) -> None:
+    """Nobody is told how far it is."""
+
+
 def import_trips(
-    store: Store, system_id: str, paths: list[Path], progress: Progress
+    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
 ) -> list[ImportReport]:
     """Bring in trip files, or folders of them.
 
@@ -35,7 +39,7 @@ def import_trips(
 
 
 def import_weather(
-    store: Store, system_id: str, paths: list[Path], progress: Progress
+    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
 ) -> list[ImportReport]:
     """Bring in hourly weather."""
     timezone = store.system(system_id).timezone
@@ -49,7 +53,7 @@ def import_weather(
 
 
 def import_panel(
-    store: Store, system_id: str, paths: list[Path], progress: Progress
+    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
 ) -> list[ImportReport]:
     """Bring in hours per station."""
 
@@ -62,7 +66,7 @@ def import_panel(
 
 
 def import_stations(
-    store: Store, system_id: str, paths: list[Path], progress: Progress
+    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
 ) -> list[ImportReport]:
     """Bring in names, places and capacities of stations."""
 

@@ -213,7 +213,7 @@ def _level(
     history: History, past: _Past, origins: Ints, kind_hours: Ints, week: Floats, kind: Floats
 ) -> Floats:
     found = _blend(week, kind)
-    unknown = np.isnan(found).any(axis=(0, 2))
+    unknown: NDArray[np.bool_] = np.asarray(np.isnan(found).any(axis=(0, 2)))
     if unknown.any():
         stand_in = _stand_in(history, past, origins, kind_hours, unknown)
         found[:, unknown] = np.where(np.isnan(found[:, unknown]), stand_in, found[:, unknown])

@@ -58,7 +58,7 @@ def _typed(raw: pl.DataFrame) -> pl.DataFrame:
     hour = pl.col("hour")
     if raw["hour"].dtype == pl.String:
         text = hour.str.strip_chars().str.replace("T", " ")
-        forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H")
+        forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
         hour = pl.coalesce(text.str.to_datetime(f, time_unit="us", strict=False) for f in forms)
     flows = [c for c in TARGETS if c in raw.columns]
     return raw.select(

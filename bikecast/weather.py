@@ -126,7 +126,8 @@ def _variable(raw: pl.DataFrame, ours: str, names: tuple[str, ...], file: str) -
         match = re.fullmatch(r"(\w+)(?: \((.+)\))?", column)
         if match and match[1] in names:
             value = pl.col(column).cast(pl.Float64, strict=False)
-            return UNITS.get(match[2] or "", lambda x: x)(value).alias(ours)
+            convert = UNITS.get(match[2] or "")
+            return (convert(value) if convert else value).alias(ours)
     if ours in ("temperature", "precipitation", "wind_speed"):
         raise FileRefused(
             f"{file} lacks the column {names[0]}",

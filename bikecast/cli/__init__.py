@@ -6,9 +6,10 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-import click
 import typer
+from typer.exceptions import TyperException
 
+from bikecast import __version__
 from bikecast.cli import data, demo, models, service
 from bikecast.cli.backtest import backtest
 from bikecast.cli.terminal import errors
@@ -33,18 +34,21 @@ app.command()(service.predict)
 app.command()(service.serve)
 
 
-@app.callback()
-def options(
-    context: typer.Context,
-    verbose: bool = typer.Option(False, "--verbose", help="Show the trace behind an error."),
-    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
-) -> None:
-    """Forecast bike-share demand at every station, and serve the forecast."""
-    if version:
-        from bikecast import __version__
-
+def print_version(asked: bool) -> None:
+    """Print the version and stop, where it is asked for."""
+    if asked:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: bool = typer.Option(False, "--verbose", help="Show the trace behind an error."),
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=print_version, help="Print the version."
+    ),
+) -> None:
+    """Forecast bike-share demand at every station, and serve the forecast."""
 
 
 def main() -> NoReturn:
@@ -60,10 +64,11 @@ def _run() -> int:
     try:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except TyperException as error:
+        told = f"error: {error.format_message()}; `--help` shows how it is used"
+        errors.print(told, markup=False, highlight=False, soft_wrap=True)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("stopped")
         return 130
     except Exception as error:

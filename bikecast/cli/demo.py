@@ -13,18 +13,21 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import httpx
+import polars as pl
 import typer
 
 from bikecast.cli.cities import local_city, published_city, simulated
-from bikecast.cli.models import issue_now, print_verdict, train_steps
+from bikecast.cli.models import issue_now, train_steps
 from bikecast.cli.open import Opened, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json
 from bikecast.config import Settings, read_settings
 from bikecast.errors import DownloadFailed, InputError, Unavailable
 from bikecast.records import Issue, System
 from bikecast.serve.server import listen
+from bikecast.store import Store
 
 READY_WITHIN = 60  # seconds
 
@@ -68,7 +71,7 @@ def demo(
         _model(database, steps, system)
         issue = _table(database, steps, system)
         with _service(database, steps, system) as url:
-            station = httpx.get(f"{url}/stations").json()["stations"][0]["station_id"]
+            station = _busiest(database.store, issue)
             if once:
                 print_json(_ask(url, station))
             else:
@@ -124,14 +127,24 @@ def _model(database: Opened, steps: Steps, system: System) -> None:
     with steps.step("gate and promotion") as step:
         verdict = promote(registry, version.version)
         step.result(f"version {version.version} is in production")
-    print_verdict(verdict)
+    for check in verdict.checks:
+        errors.print(f"  [dim]{check.name}: {check.detail}[/]", highlight=False)
 
 
 def _table(database: Opened, steps: Steps, system: System) -> Issue:
     with steps.step("forecast table") as step:
         issue = issue_now(database, system.system_id)
-        step.result(f"from data up to {issue.as_of:%Y-%m-%d %H:%M}")
+        local = issue.as_of.astimezone(ZoneInfo(system.timezone))
+        issue = dataclasses.replace(issue, as_of=local)
+        step.result(f"from data up to {local:%Y-%m-%d %H:%M}")
     return issue
+
+
+def _busiest(store: Store, issue: Issue) -> str:
+    """The station with the most rides ahead makes the best example."""
+    frame = store.forecast_frame(issue.issue_id)
+    total = frame.group_by("station_id").agg(pl.col("mean").sum()).sort("mean", "station_id")
+    return str(total["station_id"][-1])
 
 
 @contextmanager

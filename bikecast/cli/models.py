@@ -71,7 +71,7 @@ def train_steps(database: Opened, system_id: str, steps: Steps) -> ModelVersion:
             commit=commit(database.settings),
             progress=step.progress,
         )
-        step.result(f"{version.model}, version {version.version},")
+        step.result(f"{version.model}, version {version.version}")
     return version
 
 

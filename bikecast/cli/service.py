@@ -3,6 +3,7 @@
 import dataclasses
 from datetime import timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import typer
@@ -66,7 +67,8 @@ def predict(
                 f"no forecast of {chosen} was issued yet", hint="run `bikecast forecast`"
             )
         known = _known_station(store, chosen, station)
-        until = issue.as_of.replace(tzinfo=None) + timedelta(hours=hours)
+        zone = ZoneInfo(store.system(chosen).timezone)
+        until = issue.as_of.astimezone(zone).replace(tzinfo=None) + timedelta(hours=hours)
         rows = store.forecast_frame(issue.issue_id).filter(
             (pl.col("station_id") == known) & (pl.col("hour") < until)
         )
@@ -77,8 +79,9 @@ def predict(
 
 
 def _known_station(store: Store, system_id: str, asked: str) -> str:
-    current = store.aliases(system_id).get(asked, asked)
-    if current not in {s.station_id for s in store.stations(system_id)}:
+    known = {s.station_id for s in store.stations(system_id)}
+    current = asked if asked in known else store.aliases(system_id).get(asked, asked)
+    if current not in known:
         raise UnknownName(
             f"no station {asked!r} in {system_id}", hint="GET /stations lists them all"
         )

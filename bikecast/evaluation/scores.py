@@ -90,13 +90,13 @@ def _scores(rows: pl.DataFrame, scale: float) -> Scores:
     short = actual[:, None] - levels
     level = np.array(QUANTILES)
     mae = float(np.abs(error).mean())
-    return {
+    scaled = {"mase": mae / scale} if scale else {}
+    return scaled | {
         "n": len(rows),
         "mae": mae,
         "rmse": float(np.sqrt(np.square(error).mean())),
         "bias": float(error.mean()),
         "wape": float(np.abs(error).sum() / max(actual.sum(), 1e-9)),
-        "mase": mae / scale,
         "mae_q50": float(np.abs(short[:, QUANTILE_COLUMNS.index("q50")]).mean()),
         "pinball": float(np.maximum(level * short, (level - 1) * short).mean()),
         "coverage_80": _covered(actual, levels, "q10", "q90"),

@@ -41,7 +41,7 @@ class WeeklyMean:
         self.alpha: Floats = np.full(2, 0.2, np.float32)
 
     def fit(self, history: History, grid: Grid) -> None:
-        """Measure how far the forecasts of the last four weeks were off; the rest is not learned."""
+        """Measure how far the forecasts of the last four weeks were off; no more is learned."""
         require_days(history, 7, self.name)
         last = history.known // 24
         days = np.arange(max(last - DISPERSION_DAYS, 1), last) * 24

@@ -42,7 +42,8 @@ class Rows:
     @property
     def held_out(self) -> NDArray[np.bool_]:
         """Rows whose day no fit may see; by the hour forecast, as several origins share it."""
-        return self.hour // 24 % HELD_OUT == 0
+        held: NDArray[np.bool_] = self.hour // 24 % HELD_OUT == 0
+        return held
 
 
 def training_pairs(history: History, grid: Grid, count: int, seed: int) -> tuple[Ints, Ints]:

@@ -11,7 +11,9 @@ from typing import Any
 import mlflow
 from mlflow.entities.model_registry import ModelVersion as Registered
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from bikecast.errors import InputError, Unavailable, UnknownName
 from bikecast.models.base import Forecaster
@@ -60,6 +62,9 @@ class Registry:
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with self._reaching():
+            if uri.startswith("postgresql"):
+                # MLflow itself would try for two minutes to reach a server that is not there.
+                create_engine(uri, poolclass=NullPool).connect().close()
             mlflow.set_tracking_uri(uri)
             self.client = mlflow.MlflowClient(uri)
 

@@ -170,5 +170,5 @@ def _values(
         ),
     )
     at = tuple(cells[name].to_numpy() for name in ("station", "step", "target"))
-    values[at] = np.round(frame.select(VALUES).to_numpy(), DECIMALS)
+    values[at] = np.round(frame.select(VALUES).to_numpy().astype(np.float64), DECIMALS)
     return values

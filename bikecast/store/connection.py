@@ -49,14 +49,15 @@ def transaction(url: str) -> Iterator[Connection]:
             connection.close()
 
 
-def create_database(url: str, name: str) -> None:
+def create_database(url: str, name: str, template: str = "template1") -> None:
     """Make a database on the same server; harmless where another command was faster."""
     with _translated(parsed(url)):
         connection = psycopg2.connect(**_arguments(parsed(url)))
         try:
             connection.autocommit = True  # CREATE DATABASE runs in no transaction
             with connection.cursor() as cursor:
-                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+                cursor.execute(made.format(sql.Identifier(name), sql.Identifier(template)))
         except psycopg2.errors.DuplicateDatabase:
             return
         finally:

@@ -98,7 +98,7 @@ def _header(stream: BinaryIO, name: str) -> tuple[list[str], bytes]:
     if not first.strip():
         raise FileRefused(f"{name} is empty", hint="give a trip file with rows")
     line, _, rest = first.partition(b"\n")
-    if b"\0" in first[:4096] or len(line) > 10_000:
+    if b"\0" in line or len(line) > 10_000:
         raise FileRefused(f"{name} is binary, not csv", hint="give a csv, gz or zip of trips")
     text = line.decode("utf-8-sig", "replace").strip()
     if text.lstrip().startswith("<"):
@@ -164,7 +164,7 @@ def _table(block: bytes, width: int) -> tuple[pl.DataFrame, int]:
     odd = lines.filter(~regular)
     if len(odd):
         # A comma inside quotes is no separator; what csv still finds odd is a broken row.
-        mended = [row for row in csv.reader(odd.to_list()) if len(row) == width]
+        mended = [row for row in map(_fields, odd) if len(row) == width]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(mended)
         block = ("\n".join([*lines.filter(regular).to_list(), ""]) + text.getvalue()).encode()
@@ -176,6 +176,13 @@ def _table(block: bytes, width: int) -> tuple[pl.DataFrame, int]:
         block, has_header=False, schema=schema, encoding="utf8-lossy", null_values=list(MISSING)
     )
     return table, broken
+
+
+def _fields(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def _typed(raw: pl.DataFrame, legacy: bool) -> pl.DataFrame:

@@ -1,0 +1,107 @@
+"""What CI and people run: checks, tests, and the commands of the README."""
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typecheck", "tests"]
+# An interpreter that a machine lacks is skipped with a word, in CI too.
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """The project with all extras, and the named dependency groups."""
+    session.install(".[all]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style and the directions of imports."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("black", "--check", ".", *session.posargs)
+    session.run("flake8")
+    session.run("lint-imports")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def security(session: nox.Session) -> None:
+    """Look for dangerous code and known vulnerabilities; `-- --offline` where none can be asked."""
+    install(session, "security", "test")
+    session.run("bandit", "-q", "-r", "bikecast", "-c", "pyproject.toml")
+    session.run("pytest", "tests/security", "-q")
+    if "--offline" in session.posargs:
+        session.warn("NOTHING WAS AUDITED: the caller says that no advisories can be reached")
+        return
+    # Strict: a package that could not be audited fails the session.
+    session.run("pip-audit", "--strict", "-s", "osv", "--skip-editable", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run unit tests and doctests on every Python that is here."""
+    install(session, "test")
+    session.run("pytest", "-n", "auto", "-m", UNIT, *session.posargs)
+    session.run("pytest", "-q", "--doctest-modules", "bikecast")
+
+
+UNIT = "not integration and not e2e"
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Run the tests on a real PostgreSQL and MLflow, which they start themselves."""
+    install(session, "test")
+    session.run("pytest", "-n", "auto", "-m", "integration", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run unit and integration tests together; fail under 90 %."""
+    session.install("-e", ".[all]", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("coverage", "erase")
+    session.run(
+        *(
+            "pytest",
+            "-n",
+            "auto",
+            "-m",
+            "not e2e",
+            "--cov",
+            "--cov-report=",
+            "--junitxml=junit.xml",
+        ),
+        *session.posargs,
+    )
+    session.run("coverage", "xml", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the README's commands as a new user would."""
+    install(session, "test")
+    session.run("pytest", "-m", "e2e", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run `bikecast demo`."""
+    install(session)
+    session.run("bikecast", "demo", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def ci(session: nox.Session) -> None:
+    """Run everything that CI runs."""
+    for name in ("lint", "typecheck", "tests", "security", "coverage", "e2e"):
+        session.notify(name, session.posargs if name == "security" else ())

@@ -1,0 +1,186 @@
+"""The command line: what it prints, what it exits with, and that it is documented."""
+
+import json
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+import polars as pl
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bikecast.cli import app
+from bikecast.cli.models import seconds
+from bikecast.errors import InputError
+
+README = Path(__file__).parents[2] / "README.md"
+runner = CliRunner()
+
+
+def commands(group=None, path=()):
+    """Every command as (its words, the click command)."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+@pytest.mark.parametrize(("words", "command"), list(commands()))
+def test_every_command_shows_an_example_and_explains_its_options(words, command):
+    """Help has an example, and each option a sentence."""
+    text = (command.help or "") + (command.epilog or "")
+    assert f"Example: bikecast {words.split()[0]}" in text or f"bikecast {words}" in text
+    for option in command.params:
+        if option.name not in ("help",):
+            assert getattr(option, "help", None), f"{words}: {option.name}"
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands()])
+def test_every_command_is_in_the_readme(words):
+    """Nobody has to guess that a command exists."""
+    text = README.read_text()
+    *group, name = words.split()
+    assert re.search(rf"`bikecast {words}`", text) or (
+        group and re.search(rf"`bikecast {group[0]} .*`{name}`", text)
+    )
+
+
+def shell_lines():
+    """Each command line in the shell blocks of the README."""
+    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [part.strip() for line in lines for part in line.split("&&") if part.strip()]
+
+
+@pytest.mark.parametrize("line", [x for x in shell_lines() if x.startswith("bikecast")])
+def test_every_command_line_of_the_readme_is_understood(line):
+    """Commands and options of the README exist, with arguments that they take."""
+    import shlex
+
+    words = shlex.split(line)[1:]
+    command = typer.main.get_command(app)
+    context = click.Context(command)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words, parent=context)
+
+
+def test_every_session_of_the_readme_exists():
+    """`nox -s X` names a session, `inv X` a task."""
+    top = README.parent
+    sessions = set(re.findall(r"^def (\w+)\(session", (top / "noxfile.py").read_text(), re.M))
+    for line in shell_lines():
+        if match := re.match(r"nox -s ([\w ]+)", line):
+            assert set(match[1].split()) <= sessions, line
+        elif line.startswith("inv"):
+            assert line == "inv --list"
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "0m", "1.5h", "-1s", "1d"])
+def test_what_is_no_duration_is_refused(text):
+    """A duration is a whole number and s, m or h."""
+    with pytest.raises(InputError, match="not a duration"):
+        seconds(text)
+
+
+def test_version_and_no_command():
+    """`--version` prints one line; without a command there is help."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", runner.invoke(app, ["--version"]).stdout)
+
+
+@pytest.fixture
+def panel(tmp_path):
+    """A panel of forty days and two stations."""
+    hours = [datetime(2018, 5, 1) + timedelta(hours=h) for h in range(40 * 24)]
+    frame = pl.DataFrame(
+        {
+            "station_id": ["a"] * len(hours) + ["b"] * len(hours),
+            "hour": hours * 2,
+            "pickups": [h.hour for h in hours] * 2,
+            "returns": [23 - h.hour for h in hours] * 2,
+        }
+    )
+    path = tmp_path / "panel.parquet"
+    frame.write_parquet(path)
+    return path
+
+
+def test_a_backtest_writes_predictions_and_scores(panel, tmp_path):
+    """The contract's columns and documents come out."""
+    out, scores = tmp_path / "p.parquet", tmp_path / "s.json"
+    words = ["backtest", str(panel), "--start", "2018-06-01", "--days", "3", "--model", "naive"]
+    words += ["--model", "mean4w", "--out", str(out), "--scores", str(scores), "--json"]
+    found = runner.invoke(app, words)
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document == json.loads(scores.read_text())
+    assert document["models"]["naive"]["overall"]["n"] == 2 * 2 * 72
+    frame = pl.read_parquet(out)
+    columns = "model origin station_id hour target mean q05 q10 q25 q50 q75 q90 q95"
+    assert frame.columns == columns.split() and set(frame["model"]) == {"naive", "mean4w"}
+
+
+def test_a_backtest_with_observed_weather_says_hindsight(panel, tmp_path):
+    """Every row is marked; a file without forecasts is refused as forecasts."""
+    sky = tmp_path / "sky.csv"
+    sky.write_text("time,temperature_2m,precipitation,wind_speed_10m\n2018-05-01T04:00,1,0,1\n")
+    out = tmp_path / "p.parquet"
+    words = ["backtest", str(panel), "--start", "2018-06-01", "--days", "1", "--model", "naive"]
+    words += ["--weather", str(sky), "--out", str(out)]
+    assert runner.invoke(app, words).exit_code == 0
+    assert pl.read_parquet(out)["hindsight"].all()
+    refused = runner.invoke(app, [*words, "--weather-mode", "forecast"])
+    assert isinstance(refused.exception, InputError) and "issued_at" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--horizon", "0"], "--horizon is 0"),
+        (["--horizon", "169"], "--horizon is 169"),
+        (["--start", "2018-02-30"], "no date"),
+        (["--start", "2019-01-01"], "not inside the history"),
+        (["--every", "5h"], "every 5 hours"),
+        (["--every", "daily"], "--every is"),
+        (["--model", "oracle"], "no model 'oracle'"),
+        (["--holidays", "XX"], "no holiday calendar"),
+        (["--stations", "none.csv"], "none.csv"),
+    ],
+)
+def test_bad_options_of_a_backtest_are_input_errors(panel, words, says):
+    """What cannot be is refused, naming the option."""
+    base = ["backtest", str(panel), "--days", "3", "--model", "naive"]
+    start = [] if "--start" in words else ["--start", "2018-06-01"]
+    found = runner.invoke(app, [*base, *start, *words])
+    assert isinstance(found.exception, InputError) and says in str(found.exception)
+
+
+def bikecast(*words, **environ):
+    """The program as a process."""
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "bikecast", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | environ,
+        timeout=120,
+    )
+
+
+def test_errors_are_one_line_and_a_code(tmp_path):
+    """Bad input exits 2, an unreachable database 3, wrong usage 2; `--verbose` shows the trace."""
+    missing = bikecast("backtest", "none.parquet", "--start", "2018-06-01")
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
+    assert "none.parquet" in missing.stderr and missing.stdout == ""
+    gone = bikecast("db", "status", BIKECAST_DATABASE_URL="postgresql://u:pw@127.0.0.1:9/d")
+    assert gone.returncode == 3 and "does not answer" in gone.stderr and "pw" not in gone.stderr
+    assert bikecast("predict").returncode == 2
+    loud = bikecast("--verbose", "backtest", "none.parquet", "--start", "2018-06-01")
+    assert loud.returncode == 2 and "Traceback" in loud.stderr

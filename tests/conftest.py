@@ -1,0 +1,69 @@
+"""Fixtures of all tests: real data where they are, a real PostgreSQL, a fresh database each."""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from bikecast.embedded import EmbeddedPostgres
+from bikecast.store import Store, ensure_database
+from bikecast.store.connection import fetch, parsed, transaction
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, which the project does not contain."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("BIKECAST_SHARED_DATA", default))
+    if not folder.exists():
+        pytest.skip(f"no real data in {folder}: set BIKECAST_SHARED_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """The URL of a real server: BIKECAST_TEST_DATABASE_URL, or one of this test run's own."""
+    given = os.environ.get("BIKECAST_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    folder = tmp_path_factory.mktemp("server")
+    with EmbeddedPostgres(folder) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def template(postgres) -> str:
+    """A migrated database that others are copied from."""
+    name = f"template_{uuid.uuid4().hex[:8]}"
+    Store(ensure_database(postgres, name)).upgrade()
+    return name
+
+
+@pytest.fixture
+def database_url(postgres, template) -> str:
+    """The URL of a migrated database that no other test sees."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    from bikecast.store.connection import create_database
+
+    create_database(postgres, name, template=template)
+    url = parsed(postgres).set(drivername="postgresql+psycopg2", database=name)
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def store(database_url) -> Store:
+    """The store on a database of its own."""
+    return Store(database_url)
+
+
+@pytest.fixture
+def rows(database_url):
+    """Ask the database behind the store's back."""
+
+    def ask(query, *values):
+        with transaction(database_url) as connection:
+            return fetch(connection, query, values)
+
+    return ask
