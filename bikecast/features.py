@@ -27,6 +27,12 @@ LEAST_LEVEL: Final = 0.05
 
 STATION_WINDOWS: Final = (1, 2, 3, 6, 24, WEEK)
 SYSTEM_WINDOWS: Final = (1, 3, 24, WEEK)
+FRESH_HOURS: Final = 6
+"""The system's last hours are a feature this many hours ahead, and unknown behind that: they are
+the same for all stations, so trees would know each day by them and learn its weather by heart
+(measured with every step: day-ahead MAE 4.02 instead of 3.98, net-flow error 19.8 instead of
+12.8)."""
+
 # Ten days of one kind can lie 5 weeks back and more in a run of holidays, behind the week of the
 # longest window.
 LOOKBACK_DAYS: Final = 70
@@ -273,7 +279,7 @@ def _recent(
     seen = past.at(before)
     both = np.isfinite(seen) & np.isfinite(expected)
     seen, expected = np.where(both, seen, 0), np.where(both, expected, 0)
-    columns = {}
+    columns: dict[str, NDArray[np.generic]] = {}
     for who, windows, axes in (("station", STATION_WINDOWS, ()), ("system", SYSTEM_WINDOWS, (1,))):
         was = _running(seen.sum(axis=axes, keepdims=True) if axes else seen)
         said = _running(expected.sum(axis=axes, keepdims=True) if axes else expected)
@@ -285,6 +291,9 @@ def _recent(
                 columns[f"other_{w}h"] = ratio[..., ::-1]
                 # The last window is the longest, so the week's mean stays.
                 columns["log_size"] = np.log((said[stop] - said[start]) / w + LEAST_LEVEL)
+    for w in SYSTEM_WINDOWS[:2]:
+        fresh = _per_pair(hours - origins < FRESH_HOURS)
+        columns[f"system_{w}h"] = np.where(fresh, columns[f"system_{w}h"], np.nan)
     columns["yesterday"] = _yesterday(seen, expected, origins, hours, first)
     return columns
 

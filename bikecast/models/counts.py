@@ -5,10 +5,11 @@ target, estimated on forecasts of hours that the fit did not see.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from bikecast.history import Floats, History, Ints
-from bikecast.models.base import Forecaster
+from bikecast.models.base import Forecaster, Grid
 from bikecast.records import QUANTILES, TARGETS
 
 LEAST_MEAN = 0.05
@@ -29,13 +30,12 @@ def dispersion(actual: Floats, mean: Floats) -> Floats:
     for k in range(len(TARGETS)):
         at = known[..., k]
         if at.any():
-            alphas[k] = _most_likely(
-                actual[..., k][at].astype(float), np.maximum(mean[..., k][at], LEAST_MEAN)
-            )
+            y, mu = actual[..., k][at].astype(float), np.maximum(mean[..., k][at], LEAST_MEAN)
+            alphas[k] = _most_likely(y, mu)
     return alphas
 
 
-def _most_likely(y: np.typing.NDArray[np.float64], mu: Floats) -> float:
+def _most_likely(y: NDArray[np.float64], mu: Floats) -> float:
     def loss(log_alpha: float) -> float:
         size = np.exp(-log_alpha)
         likelihood = special.gammaln(y + size) - special.gammaln(size)
@@ -75,12 +75,14 @@ def recent_actuals(history: History, origins: Ints, horizon: int) -> Floats:
     return np.where(inside[..., None, None], flows, np.float32(np.nan))
 
 
-def recent_dispersion(model: Forecaster, history: History, horizon: int, days: int = 28) -> Floats:
-    """The dispersion of a fitted model's own forecasts from the midnights of the last days.
+def recent_dispersion(model: Forecaster, history: History, grid: Grid, days: int) -> Floats:
+    """The dispersion of a fitted model's own forecasts in the last days.
 
-    :param model: must have learned nothing from the last ``days`` days.
+    :param model: must have learned nothing from the last ``days`` whole days.
     """
     last = history.known // 24
-    origins = np.arange(max(last - days, 1), last) * 24
-    mean = model.predict(history, origins, horizon).mean
-    return dispersion(recent_actuals(history, origins, horizon), mean)
+    # Every day, or every third for long horizons; an hour less so that all hours are origins.
+    stride = 24 * -(-grid.horizon // 72) - (grid.every < 24)
+    origins = np.arange(max(last - days, 1) * 24, last * 24, stride)
+    mean = model.predict(history, origins, grid.horizon).mean
+    return dispersion(recent_actuals(history, origins, grid.horizon), mean)

@@ -8,7 +8,7 @@ from bikecast.errors import InputError
 from bikecast.features import level, pairs, weekly_mean
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Grid, Prediction
-from bikecast.models.counts import dispersion, quantiles, recent_actuals
+from bikecast.models.counts import quantiles, recent_dispersion
 
 DISPERSION_DAYS = 28
 
@@ -41,12 +41,9 @@ class WeeklyMean:
         self.alpha: Floats = np.full(2, 0.2, np.float32)
 
     def fit(self, history: History, grid: Grid) -> None:
-        """Measure how far the forecasts of the last four weeks were off; no more is learned."""
+        """Measure how far the forecasts of the last four weeks were off; learn nothing else."""
         require_days(history, 7, self.name)
-        last = history.known // 24
-        days = np.arange(max(last - DISPERSION_DAYS, 1), last) * 24
-        mean = self._mean(history, days, 24)
-        self.alpha = dispersion(recent_actuals(history, days, 24), mean)
+        self.alpha = recent_dispersion(self, history, grid, DISPERSION_DAYS)
 
     def predict(self, history: History, origins: Ints, horizon: int) -> Prediction:
         """Forecast ``horizon`` hours from each origin."""

@@ -16,8 +16,8 @@ from bikecast.models.base import Grid
 HELD_OUT = 10
 """Every tenth day is held out of the fit, to measure the errors on."""
 
-# Cells of flows or rows of features that are in memory at once (about 200 MB).
-_PIECE = 1_000_000
+# Cells of flows or rows of features in memory at once: about 200 MB with all intermediates.
+_PIECE = 400_000
 _LEAST_PAIRS = 3_000
 
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bikecast.features import NAMES, STATION_WINDOWS, SYSTEM_WINDOWS, Features
 from bikecast.history import Floats, History, Ints
@@ -63,7 +64,12 @@ def design(values: Floats) -> Floats:
 class CountRegression:
     """Poisson regression with the logarithm of the level as offset, for all stations at once.
 
-    EVIDENCE
+    Chosen on evidence, MAE in bikes per station-hour, day-ahead, New York. Three stations, 28 days
+    from 2018-04-22, pickups: this regression 3.79, 4-week mean 4.53, exponential smoothing with a
+    season of 168 h for each station 5.38, a structural state-space model of each (local level,
+    6 daily and 10 weekly harmonics, log scale) 5.53 and 2 s a station and target to fit. All 30
+    stations, 84 days: Poisson 3.997, negative binomial in the regression 4.023, 4-week mean 4.498.
+    The negative binomial is therefore put around the means afterwards.
     """
 
     name: ClassVar[str] = "glm"
@@ -83,12 +89,13 @@ class CountRegression:
         :raises InputError: for less than 14 days of history.
         """
         require_days(history, LEAST_DAYS, self.name)
-        recent = min(DISPERSION_DAYS, history.known // 72) * 24
-        self.coefficients = self._fitted(history.until(history.known - recent), grid)
-        self.alpha = recent_dispersion(self, history, min(grid.horizon, 24), recent // 24)
+        days = history.known // 24
+        recent = min(DISPERSION_DAYS, days // 3)
+        self.coefficients = self._fitted(history.until((days - recent) * 24), grid)
+        self.alpha = recent_dispersion(self, history, grid, recent)
         self.coefficients = self._fitted(history, grid)
 
-    def _fitted(self, history: History, grid: Grid) -> np.ndarray:
+    def _fitted(self, history: History, grid: Grid) -> NDArray[np.float64]:
         import statsmodels.api as sm
 
         rows = training_rows(history, grid, MOST_ROWS, SEED, time_of_year=False)
