@@ -46,7 +46,8 @@ class WeatherArchive:
 
     :param vintages: (first origin index that may see it, values [hours from the grid's start,
         len(WEATHER)], NaN where unknown), sorted by that index.
-    :param hindsight: the values are observations that stand for a forecast, seen by every origin.
+    :param hindsight: among the values are observations that stand for a forecast; theirs is the
+        vintage 0, which every origin may see. A real forecast is never seen before its issue.
     """
 
     vintages: tuple[tuple[int, Floats], ...]
@@ -56,7 +57,7 @@ class WeatherArchive:
         """Weather for ``hours`` (grid indices) as known at ``origin``: [len(hours), variables]."""
         out = np.full((len(hours), len(WEATHER)), np.nan, np.float32)
         for known_from, values in self.vintages:
-            if known_from > origin and not self.hindsight:
+            if known_from > origin:
                 break
             inside = (hours >= 0) & (hours < len(values))
             row = values[hours[inside]]

@@ -1,0 +1,316 @@
+"""The commands on a real database: import, train, promote, forecast, predict, go back."""
+
+import json
+import socket
+import threading
+import time
+from datetime import date, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from bikecast.cli import app, cities, models
+from bikecast.cli.open import chosen_system, commit, opened
+from bikecast.cli.terminal import Steps
+from bikecast.config import Settings, read_settings
+from bikecast.embedded import EmbeddedPostgres
+from bikecast.errors import BikecastError, InputError, InUse, Refused, UnknownName
+from bikecast.records import System
+from bikecast.simulate import simulate_city
+from bikecast.store import Store
+
+pytestmark = pytest.mark.integration
+
+END = datetime(2026, 6, 1)
+HEADER = (
+    "ride_id,rideable_type,started_at,ended_at,start_station_name,start_station_id,"
+    "end_station_name,end_station_id,start_lat,start_lng,end_lat,end_lng,member_casual"
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A made-up city of two stations as files: panel, stations, weather and trips."""
+    folder = tmp_path_factory.mktemp("files")
+    city = simulate_city(7, END, days=40, stations=2)
+    files = cities._write(city, folder)
+    rides = []
+    for hour in city.panel.filter(pl.col("pickups") > 0).iter_rows(named=True):
+        rides += [ride(len(rides) + i, hour) for i in range(hour["pickups"])]
+    files["trips"] = folder / "trips"
+    files["trips"].mkdir()
+    (files["trips"] / "rides.csv").write_text("\n".join([HEADER, *rides, ""]))
+    return files
+
+
+def ride(n, hour):
+    """A ride between the two stations."""
+    other = {"SIM001": "SIM002", "SIM002": "SIM001"}
+    place = {"SIM001": "40.71,-74.01", "SIM002": "40.73,-74.03"}
+    a, b = hour["station_id"], other[hour["station_id"]]
+    start, end = hour["hour"], hour["hour"] + timedelta(minutes=9)
+    return f"R{n},bike,{start},{end},Place {a},{a},Place {b},{b},{place[a]},{place[b]},member"
+
+
+@pytest.fixture
+def run(database_url, monkeypatch, tmp_path):
+    """Run a command on the test's database; its one JSON document, or what it raised."""
+    monkeypatch.setenv("BIKECAST_DATABASE_URL", database_url)
+    monkeypatch.setenv("BIKECAST_DATA_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("BIKECAST_MODEL_NAME", f"m-{tmp_path.name}")
+    monkeypatch.delenv("BIKECAST_SYSTEM", raising=False)
+
+    def go(*words):
+        found = CliRunner().invoke(app, [str(w) for w in words])
+        if isinstance(found.exception, BikecastError):
+            raise found.exception
+        assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+        return found
+
+    return go
+
+
+def test_from_files_to_a_prediction_and_back(run, files):
+    """Every step of the documented way, in words and as JSON."""
+    zone = ("--timezone", "America/New_York", "--holidays", "US-NY")
+    assert "schema 1" in run("db", "upgrade").stdout
+    assert "release" in run("db", "status").stdout
+    assert json.loads(run("db", "status", "--json").stdout)["pending"] == []
+    assert run("db", "url").stdout.startswith("postgresql://")
+    with pytest.raises(InputError, match="holds no system"):
+        run("train")
+    told = run("import", "stations", files["stations"], "--system", "a", *zone)
+    assert "stations.csv" in told.stdout
+    panel = run("import", "panel", files["panel"], "--system", "a", "--json")
+    assert json.loads(panel.stdout)[0]["rows_used"] == 2 * 40 * 24
+    run("import", "weather", files["weather"], "--system", "a", *zone)
+    again = run("import", "weather", files["weather"], "--system", "a")
+    assert "imported before" in again.stdout
+    with pytest.raises(InputError, match="has holidays 'US-NY', not 'US-NJ'"):
+        run("import", "panel", files["panel"], "--system", "a", "--holidays", "US-NJ")
+    with pytest.raises(InputError, match="no forecast of a was issued yet"):
+        run("predict", "SIM001")
+    the_model_goes_into_production(run)
+    the_forecast_can_be_asked(run)
+    a_second_model_can_go_back(run)
+
+
+def the_model_goes_into_production(run):
+    """train, show, validate, promote."""
+    trained = json.loads(run("train", "--json").stdout)
+    assert trained["version"] == "1" and trained["aliases"] == ["challenger"]
+    assert "challenger" in run("model", "list").stdout
+    assert [v["version"] for v in json.loads(run("model", "list", "--json").stdout)] == ["1"]
+    refused = run("model", "validate", "--rmse-limit", "0.001")
+    assert refused.exit_code == 1 and "does not pass" in refused.stdout
+    with pytest.raises(Refused, match="rmse within the limit"):
+        run("model", "promote", "--rmse-limit", "0.001")
+    verdict = json.loads(run("model", "validate", "--json").stdout)
+    assert verdict["passed"] and len(verdict["checks"]) == 2
+    assert "passes the gate" in run("model", "promote").stdout
+    assert json.loads(run("model", "show", "--json").stdout)["aliases"] == ["production"]
+    assert "production" in run("model", "show").stdout
+
+
+def the_forecast_can_be_asked(run):
+    """forecast, predict."""
+    assert "with" in run("forecast").stdout
+    issue = json.loads(run("forecast", "--json").stdout)
+    assert issue["system_id"] == "a" and not issue["simulated"]
+    week = run("predict", "SIM001", "--hours", "3")
+    assert "Station SIM001" in week.stdout
+    asked = json.loads(run("predict", "SIM001", "--hours", "3", "--json").stdout)
+    assert len(asked["hours"]) == 6
+    with pytest.raises(UnknownName, match="no station 'nowhere' in a"):
+        run("predict", "nowhere")
+    with pytest.raises(InputError, match="--hours is 169"):
+        run("predict", "SIM001", "--hours", "169")
+
+
+def a_second_model_can_go_back(run):
+    """train --promote, rollback."""
+    trained = run("train", "--promote")
+    assert "version 2 passes the gate" in trained.stdout
+    assert "version 1" in run("model", "rollback").stdout
+    with pytest.raises(Refused, match="first in production"):
+        run("model", "rollback", "--json")
+    assert json.loads(run("model", "promote", "2", "--json").stdout)["passed"]
+    assert json.loads(run("model", "rollback", "--json").stdout)["version"] == "1"
+
+
+def test_two_systems_need_a_choice(run, store, files):
+    """With several systems a command asks for --system and names them."""
+    store.add_system(System("a"))
+    store.add_system(System("b"))
+    assert chosen_system(store, "b") == "b"
+    with pytest.raises(InputError, match="several systems: a, b"):
+        run("forecast")
+    with pytest.raises(UnknownName, match="no system 'c'"):
+        run("train", "--system", "c")
+    with pytest.raises(InputError, match="its time zone is not known"):
+        run("import", "trips", files["trips"], "--system", "c")
+
+
+def test_a_refresher_outlives_what_it_depends_on(run, store, monkeypatch):
+    """`forecast --every` says what is wrong and tries again until it is stopped."""
+    store.add_system(System("a"))
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(models.time, "sleep", nap)
+    stopped = CliRunner().invoke(app, ["forecast", "--every", "10m"])
+    assert naps == [600, 600] and stopped.exit_code != 0
+
+
+def test_the_commit_is_a_setting_or_the_checkouts(tmp_path):
+    """An image knows its commit by setting; a checkout asks git."""
+    assert commit(Settings(commit="abc")) == "abc"
+    found = commit(Settings())
+    assert found == "" or len(found) == 40
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A server that publishes a folder as months, and weather for any place."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+
+    class Web(SimpleHTTPRequestHandler):
+        """Files by name; weather from a query."""
+
+        def do_GET(self):
+            """Weather where it is asked for, else a file."""
+            if not self.path.startswith("/archive"):
+                return super().do_GET()
+            if self.server.cloudy:
+                return self.send_error(503)
+            asked = parse_qs(urlparse(self.path).query)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(sky(asked["start_date"][0], asked["end_date"][0]).encode())
+
+        def log_message(self, *args):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Web, directory=str(folder)))
+    server.folder, server.cloudy = folder, False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def sky(first, last):
+    """Open-Meteo's csv for some days."""
+    hours = pl.datetime_range(
+        datetime.fromisoformat(first), datetime.fromisoformat(last), "1h", eager=True
+    )
+    lines = ["time,temperature_2m (°C),precipitation (mm),wind_speed_10m (km/h)"]
+    return "\n".join(lines + [f"{h:%Y-%m-%dT%H:%M},10,0,5" for h in hours]) + "\n"
+
+
+def published_settings(web, tmp_path):
+    """Settings that download from the test's server."""
+    base = f"http://127.0.0.1:{web.server_port}"
+    return Settings(data_dir=tmp_path, trips_url=base, weather_url=f"{base}/archive")
+
+
+def test_published_months_and_their_weather_are_downloaded_once(web, files, store, tmp_path):
+    """The newest months come in with the weather of their days; a second time nothing is new."""
+    rides = (files["trips"] / "rides.csv").read_bytes()
+    (web.folder / "JC-202605-citibike-tripdata.csv.zip").write_bytes(rides)
+    settings = published_settings(web, tmp_path)
+    for _ in range(2):
+        system = cities.published_city(store, Steps(), settings, date(2026, 7, 3))
+    assert system.system_id == "citibike-jc" and len(store.stations("citibike-jc")) == 2
+    assert (tmp_path / "downloads" / "JC-202605-citibike-tripdata.csv.zip.sha256").exists()
+    assert store.weather("citibike-jc")["temperature"].unique().to_list() == [10.0]
+
+
+def test_weather_that_cannot_be_had_is_done_without(web, files, store, tmp_path, capsys):
+    """The trips are in; that there is no weather is said."""
+    rides = (files["trips"] / "rides.csv").read_bytes()
+    (web.folder / "JC-202605-citibike-tripdata.csv.zip").write_bytes(rides)
+    web.cloudy = True
+    cities.published_city(store, Steps(), published_settings(web, tmp_path), date(2026, 7, 3))
+    assert store.weather("citibike-jc").is_empty() and not store.hourly("citibike-jc").is_empty()
+
+
+def test_a_simulated_city_is_made_once(store, tmp_path):
+    """It stands in the database as simulated, with panel, places and weather."""
+    settings = Settings(data_dir=tmp_path)
+    city = cities.simulated(store, Steps(), settings, date(2026, 7, 3))
+    assert city.simulated and len(store.stations(city.system_id)) == 24
+    assert store.history(city.system_id).as_of == datetime(2026, 7, 3)
+    assert cities.simulated(store, Steps(), settings, date(2026, 7, 4)) == city
+    assert not store.weather(city.system_id).is_empty()
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_demo_on_local_files_answers_over_http(run, files, tmp_path):
+    """Trips and weather in, one real prediction out; the second run trains nothing."""
+    words = ["demo", "--once", "--trips", files["trips"], "--weather", files["weather"]]
+    first = run(*words, "--bind", f"127.0.0.1:{free_port()}")
+    answer = json.loads(first.stdout)
+    assert answer["station_id"] in ("SIM001", "SIM002") and not answer["simulated"]
+    assert answer["as_of"] == "2026-06-01T00:00:00-04:00" and answer["horizon_hours"] == 1
+    assert "train" in first.stderr and "gate and promotion" in first.stderr
+    second = run(*words, "--bind", f"127.0.0.1:{free_port()}")
+    assert json.loads(second.stdout)["pickups"] == answer["pickups"]
+    assert "✓ train" not in second.stderr and "imported before" in second.stderr
+
+
+def test_demo_refuses_weather_without_trips(run, files):
+    """The weather of the downloaded months is downloaded with them."""
+    with pytest.raises(InputError, match="--weather goes with --trips"):
+        run("demo", "--weather", files["weather"])
+
+
+def test_demo_refuses_a_port_in_use(run):
+    """Before anything is done."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InUse, match="in use"):
+            run("demo", "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_the_embedded_server_is_shared_reused_and_stopped(tmp_path, monkeypatch):
+    """One bikecast runs it, another uses it meanwhile; what was written is there the next time."""
+    monkeypatch.setenv("BIKECAST_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("BIKECAST_DATABASE_URL", raising=False)
+    tmp_path.chmod(0o755)
+    with EmbeddedPostgres(tmp_path) as server:
+        Store(server.url).upgrade()
+        Store(server.url).add_system(System("kept"))
+        with opened(read_settings()) as other:
+            assert other.store.systems()[0].system_id == "kept"
+        with pytest.raises(InUse, match="another bikecast is running"):
+            EmbeddedPostgres(tmp_path, share=False).__enter__()
+        assert Store(server.url).systems()
+    assert not (tmp_path / "postgres.url").exists()
+    began = time.monotonic()
+    with EmbeddedPostgres(tmp_path) as server:
+        assert [s.system_id for s in Store(server.url).systems()] == ["kept"]
+    assert time.monotonic() - began < 60
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):
+    """A file stands where the folder should be."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(BikecastError, match="cannot write to .*taken"):
+        EmbeddedPostgres(tmp_path / "taken" / "below").__enter__()

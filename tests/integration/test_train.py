@@ -1,0 +1,153 @@
+"""Train, gate, forecast: the verbs on a real store and a real registry."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bikecast.collect import import_panel, import_stations
+from bikecast.errors import InputError
+from bikecast.forecast import issue_forecast, open_stations
+from bikecast.models import MODELS
+from bikecast.promote import promote, validate
+from bikecast.records import MAX_HORIZON, System
+from bikecast.registry import PRODUCTION, Registry
+from bikecast.simulate import simulate_city
+from bikecast.store import ensure_database
+from bikecast.train import CHAMPION, gate_window, is_trained, train
+
+pytestmark = pytest.mark.integration
+
+CITY = System("city", "A city", "America/New_York", "US-NY")
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+END = datetime(2026, 6, 1)
+
+
+def bring_in(store, folder, name, panel):
+    """Import a panel from a file."""
+    path = folder / f"{name}.parquet"
+    panel.write_parquet(path)
+    return import_panel(store, "city", [path])[0]
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Forty-two days of a city of three stations."""
+    return simulate_city(7, END, days=42, stations=3)
+
+
+@pytest.fixture
+def city(store, made, tmp_path):
+    """A store with the made-up city's hours."""
+    store.add_system(CITY)
+    bring_in(store, tmp_path, "panel", made.panel)
+    return store
+
+
+@pytest.fixture
+def registry(database_url, tmp_path):
+    """An empty registry beside the store."""
+    name = database_url.rsplit("/", 1)[-1].split("?")[0] + "_mlflow"
+    uri = ensure_database(database_url, name)
+    return Registry(uri, "bike-demand-forecaster", tmp_path / "models")
+
+
+def test_train_promote_forecast_and_train_again(city, registry, made, tmp_path):
+    """The best of all models becomes challenger, passes the gate and issues the table.
+
+    Trained again on more days, it is held against the champion on hours the champion never saw.
+    """
+    seen = []
+    version = train(
+        city,
+        registry,
+        "city",
+        commit="abc",
+        progress=lambda done, total, detail: seen.append((done, total, detail)),
+    )
+    assert set(version.scores) == set(MODELS) and version.aliases == ("challenger",)
+    assert version.model != "naive"
+    best = min((m for m in MODELS if m != "naive"), key=lambda m: version.scores[m]["rmse"])
+    assert version.model == best
+    assert seen[-1] == (len(MODELS), len(MODELS) + 1, f"fit of {best}")
+    run = registry.client.get_run(version.run_id)
+    assert run.data.tags["git_commit"] == "abc"
+    assert {f.path for f in registry.client.list_artifacts(version.run_id)} >= {
+        "scores.json",
+        "scores.png",
+    }
+    assert not is_trained(city, registry, "city")
+    promote(registry)
+    assert is_trained(city, registry, "city")
+    table_is_as_designed(city, registry)
+    trained_again_meets_the_champion(city, registry, made, tmp_path)
+
+
+def table_is_as_designed(city, registry):
+    """A week for every station from the end of the data, issued once per model and data."""
+    issue = issue_forecast(city, registry, "city", NOW)
+    frame = city.forecast_frame(issue.issue_id)
+    assert issue.as_of == datetime(2026, 6, 1, 4, tzinfo=UTC) and issue.issued_at == NOW
+    assert frame["hour"].min() == END and frame["hour"].max() == END + timedelta(hours=167)
+    assert len(frame) == 3 * MAX_HORIZON * 2
+    again = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
+    assert again == issue
+
+
+def trained_again_meets_the_champion(city, registry, made, tmp_path):
+    """Five weeks later the champion is judged as it stands, and the data are new."""
+    more = made.panel.with_columns(pl.col("hour") + timedelta(days=42))
+    bring_in(city, tmp_path, "more", more)
+    assert not is_trained(city, registry, "city")
+    second = train(city, registry, "city")
+    assert second.scores[CHAMPION]["rmse"] > 0
+    # Its weights are older than the window; fitted afresh it would score otherwise.
+    assert second.scores[CHAMPION] != second.scores[registry.get(PRODUCTION).model]
+    names = [c.name for c in validate(registry).checks]
+    assert "rmse no worse than the champion" in names
+
+
+def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
+    city, registry, made, tmp_path
+):
+    """A week of new data reaches into what it learned from: its scores are its recipe's."""
+    promote(registry, train(city, registry, "city").version)
+    champion = registry.get(PRODUCTION)
+    week = made.panel.filter(pl.col("hour") >= END - timedelta(days=7))
+    bring_in(city, tmp_path, "week", week.with_columns(pl.col("hour") + timedelta(days=7)))
+    second = train(city, registry, "city")
+    assert second.scores[CHAMPION] == second.scores[champion.model]
+
+
+def test_a_station_silent_for_four_weeks_is_taken_for_closed(city, made, tmp_path):
+    """It has no row in the table; the others do."""
+    extra = made.panel.filter(pl.col("hour") < END - timedelta(days=29)).filter(
+        pl.col("station_id") == "SIM001"
+    )
+    bring_in(city, tmp_path, "closed", extra.with_columns(station_id=pl.lit("closed")))
+    history = city.history("city")
+    assert "closed" in {s.station_id for s in history.stations}
+    assert open_stations(history) == ["SIM001", "SIM002", "SIM003"]
+    later = replace(history, flows=np.full_like(history.flows, np.nan))
+    assert open_stations(later) == []
+
+
+def test_training_needs_four_weeks(store, made, tmp_path):
+    """Less is refused before anything is computed; the window is a quarter of a short history."""
+    store.add_system(CITY)
+    short = made.panel.filter(pl.col("hour") >= END - timedelta(days=20))
+    bring_in(store, tmp_path, "short", short)
+    with pytest.raises(InputError, match="20 days of history, training needs 28"):
+        gate_window(store.history("city"))
+    bring_in(store, tmp_path, "panel", made.panel)
+    assert gate_window(store.history("city")) == (END - timedelta(days=10), 10)
+
+
+def test_places_of_stations_that_never_saw_a_bike_do_not_reach_the_table(city, tmp_path):
+    """A stations file may name more than the panel; the history has those with hours."""
+    path = tmp_path / "stations.csv"
+    path.write_text("station_id,name,lat,lon,capacity\nnever-used,Nowhere,40.7,-74,10\n")
+    import_stations(city, "city", [path])
+    assert len(city.history("city").stations) == 3
