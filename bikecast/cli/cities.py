@@ -136,7 +136,8 @@ def _import(
         used = sum(r.rows_used for r in reports)
         again = sum(r.already_imported for r in reports)
         step.result(f"{used:,} rows" + (f", {again} imported before" if again else ""))
-    skipped: Counter[str] = sum((Counter(r.skipped) for r in reports), Counter())
+    fresh = (Counter(r.skipped) for r in reports if not r.already_imported)
+    skipped: Counter[str] = sum(fresh, Counter())
     if skipped:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items()))
         errors.print(f"  [dim]skipped: {reasons}[/]", highlight=False)

@@ -10,6 +10,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extras import execute_values
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -113,13 +114,18 @@ def copy_in(connection: Connection, table: str, frame: pl.DataFrame) -> None:
     buffer = io.BytesIO()
     frame.write_csv(buffer, include_header=False)
     buffer.seek(0)
-    columns = ", ".join(frame.columns)
+    query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    )
     with connection.cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN (FORMAT csv)", buffer)
+        cursor.copy_expert(query, buffer)
 
 
 def copy_out(
-    connection: Connection, query: str, values: tuple[Any, ...], schema: Mapping[str, Any]
+    connection: Connection,
+    query: str | sql.Composable,
+    values: tuple[Any, ...],
+    schema: Mapping[str, Any],
 ) -> pl.DataFrame:
     """The rows of a query as a frame.
 
@@ -135,8 +141,20 @@ def copy_out(
     return pl.read_csv(buffer, has_header=False, schema=schema)
 
 
-def fetch(connection: Connection, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+def fetch(
+    connection: Connection,
+    query: str | sql.Composable,
+    values: tuple[Any, ...] | Mapping[str, Any] = (),
+) -> list[Any]:
     """All rows of a small query."""
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         return cursor.fetchall() if cursor.description else []
+
+
+def fetch_values(connection: Connection, query: str, rows: list[tuple[Any, ...]]) -> list[Any]:
+    """What a query with ``VALUES %s`` returns for many rows."""
+    if not rows:
+        return []
+    with connection.cursor() as cursor:
+        return list(execute_values(cursor, query, rows, page_size=1000, fetch=True))

@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import polars as pl
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from bikecast.errors import InputError, UnknownName
 from bikecast.history import History, build_history, build_weather
-from bikecast.records import FORECAST_COLUMNS, WEATHER, ImportReport, Issue, Station, System
-from bikecast.store import hours, schema
+from bikecast.records import WEATHER, ImportReport, Issue, Station, System
+from bikecast.store import hours, issues, schema
 from bikecast.store.connection import (
     copy_in,
     copy_out,
@@ -21,9 +23,8 @@ from bikecast.store.connection import (
     parsed,
     transaction,
 )
-from bikecast.store.trips import import_batches, new_station
-
-KEPT_ISSUES = 3
+from bikecast.store.identity import keys_for
+from bikecast.store.trips import import_batches
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Store:
 
     def add_system(self, system: System) -> None:
         """Make a system known; one that is known is left as it is."""
-        with transaction(self.url) as connection:
+        with self._importing(system.system_id) as connection:
             fetch(
                 connection,
                 "INSERT INTO system VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -81,11 +82,11 @@ class Store:
     def systems(self) -> list[System]:
         """All systems, by id."""
         with transaction(self.url) as connection:
-            columns = "system_id, name, timezone, holidays, simulated"
-            return [
-                System(*row)
-                for row in fetch(connection, f"SELECT {columns} FROM system ORDER BY 1")
-            ]
+            rows = fetch(
+                connection,
+                "SELECT system_id, name, timezone, holidays, simulated FROM system ORDER BY 1",
+            )
+        return [System(*row) for row in rows]
 
     def system(self, system_id: str) -> System:
         """One system.
@@ -102,8 +103,11 @@ class Store:
         with transaction(self.url) as connection:
             rows = fetch(
                 connection,
-                "SELECT station_id, name, lat, lon, capacity FROM station "
-                "WHERE system_id = %s ORDER BY station_id",
+                """
+                SELECT station_id, coalesce(given_name, name), coalesce(given_lat, lat),
+                    coalesce(given_lon, lon), capacity
+                FROM station WHERE system_id = %s ORDER BY station_id
+                """,
                 (system_id,),
             )
         return tuple(Station(*row) for row in rows)
@@ -139,10 +143,10 @@ class Store:
             # timestamptz is handed out as UTC without an offset.
             found = copy_out(
                 connection,
-                f"""
+                """
                 SELECT hour AT TIME ZONE 'UTC',
                     CASE WHEN isfinite(issued_at) THEN issued_at AT TIME ZONE 'UTC' END,
-                    {', '.join(WEATHER)}
+                    temperature, precipitation, wind_speed, cloud_cover, humidity
                 FROM weather WHERE system_id = %s ORDER BY 1, 2
                 """,
                 (system_id,),
@@ -174,16 +178,29 @@ class Store:
         weather = build_weather(frame, system, history.start, span, hindsight=True)
         return replace(history, weather=weather)
 
-    def imported(self, system_id: str, kind: str, sha256: str) -> bool:
-        """Whether this very content was imported before."""
+    def imported(self, system_id: str, kind: str, file: FileSeen) -> ImportReport | None:
+        """What to report of a file whose very content was imported before; None for a new one."""
         with transaction(self.url) as connection:
-            return bool(
-                fetch(
-                    connection,
-                    "SELECT 1 FROM import_file WHERE (system_id, kind, sha256) = (%s, %s, %s)",
-                    (system_id, kind, sha256),
-                )
+            rows = fetch(
+                connection,
+                "SELECT rows_read FROM import_file WHERE (system_id, kind, sha256) = (%s, %s, %s)",
+                (system_id, kind, file.sha256),
             )
+        if not rows:
+            return None
+        skipped = {"imported before": rows[0][0]}
+        return ImportReport(file.name, kind, rows[0][0], 0, skipped, already_imported=True)
+
+    @contextmanager
+    def _importing(self, system_id: str) -> Iterator[Connection]:
+        """A transaction that may write: of a schema that is ours, one import at a time."""
+        with transaction(self.url) as connection:
+            schema.check_writable(fetch(connection, "SELECT schema FROM schema_info")[0][0])
+            # Two imports of one system would both decide which ids are one station.
+            fetch(
+                connection, "SELECT pg_advisory_xact_lock(hashtext(%s))", (f"import {system_id}",)
+            )
+            yield connection
 
     def import_trips(
         self,
@@ -196,8 +213,7 @@ class Store:
 
         :param counted: asked when the batches are through: rows read, skipped, noted.
         """
-        with transaction(self.url) as connection:
-            _one_import_at_a_time(connection, system_id)
+        with self._importing(system_id) as connection:
             brought = import_batches(connection, system_id, batches)
             read, skipped, notes = counted()
             if brought.duplicates:
@@ -213,9 +229,8 @@ class Store:
         if "returns" not in panel.columns:
             panel = panel.with_columns(returns=pl.lit(None, pl.Int64))
         days = sorted(panel["hour"].dt.date().unique().to_list())
-        with transaction(self.url) as connection:
-            _one_import_at_a_time(connection, system_id)
-            keys = _keys(connection, system_id, panel["station_id"].unique().to_list())
+        with self._importing(system_id) as connection:
+            keys = keys_for(connection, system_id, panel["station_id"].unique().to_list())
             rows = panel.select(
                 pl.col("station_id")
                 .replace_strict(keys, return_dtype=pl.Int64)
@@ -223,6 +238,7 @@ class Store:
                 "hour",
                 "pickups",
                 "returns",
+                pl.lit("panel").alias("source"),
             )
             _upsert(connection, "station_hour", rows, ("station_key", "hour"))
             for first, last in hours.stretches(days):
@@ -244,18 +260,17 @@ class Store:
     ) -> ImportReport:
         """Bring names, places and capacities in, by the id that a station has or had."""
         given = list(stations)
-        with transaction(self.url) as connection:
-            _one_import_at_a_time(connection, system_id)
-            keys = _keys(connection, system_id, [s.station_id for s in given])
+        with self._importing(system_id) as connection:
+            keys = keys_for(connection, system_id, [s.station_id for s in given])
             for s in given:
                 fetch(
                     connection,
                     """
-                    UPDATE station SET name = CASE WHEN %s <> '' THEN %s ELSE name END,
-                        lat = coalesce(%s, lat), lon = coalesce(%s, lon),
+                    UPDATE station SET given_name = coalesce(%s, given_name),
+                        given_lat = coalesce(%s, given_lat), given_lon = coalesce(%s, given_lon),
                         capacity = coalesce(%s, capacity) WHERE station_key = %s
                     """,
-                    (s.name, s.name, s.lat, s.lon, s.capacity, keys[s.station_id]),
+                    (s.name or None, s.lat, s.lon, s.capacity, keys[s.station_id]),
                 )
             return _remember(connection, system_id, "stations", file, read, len(given), skipped)
 
@@ -268,118 +283,45 @@ class Store:
             pl.col("hour").dt.strftime("%Y-%m-%d %H:%M+00"),
             pl.col("issued_at").dt.strftime("%Y-%m-%d %H:%M+00").fill_null("-infinity"),
         )
-        with transaction(self.url) as connection:
+        with self._importing(system_id) as connection:
             _upsert(connection, "weather", rows, ("system_id", "hour", "issued_at"))
             return _remember(connection, system_id, "weather", file, read, len(rows), skipped)
 
     def save_issue(self, issue: Issue, frame: pl.DataFrame) -> int:
-        """Store a forecast table, visible all at once, and forget all but the newest three."""
+        """Store a forecast table, visible all at once; its id."""
         with transaction(self.url) as connection:
-            keys = _keys(connection, issue.system_id, frame["station_id"].unique().to_list())
-            made = fetch(
-                connection,
-                """
-                INSERT INTO forecast_issue
-                    (system_id, issued_at, as_of, model, model_version, simulated)
-                VALUES (%s, %s, %s, %s, %s, %s) RETURNING issue_id
-                """,
-                (
-                    issue.system_id,
-                    issue.issued_at,
-                    issue.as_of,
-                    issue.model,
-                    issue.model_version,
-                    issue.simulated,
-                ),
-            )
-            issue_id = int(made[0][0])
-            rows = frame.select(
-                pl.lit(issue_id).alias("issue_id"),
-                pl.col("station_id")
-                .replace_strict(keys, return_dtype=pl.Int64)
-                .alias("station_key"),
-                *FORECAST_COLUMNS[1:],
-            )
-            copy_in(connection, "forecast", rows)
-            fetch(
-                connection,
-                """
-                DELETE FROM forecast_issue WHERE system_id = %s AND issue_id NOT IN (
-                    SELECT issue_id FROM forecast_issue WHERE system_id = %s
-                    ORDER BY issue_id DESC LIMIT %s)
-                """,
-                (issue.system_id, issue.system_id, KEPT_ISSUES),
-            )
-        return issue_id
+            return issues.save(connection, issue, frame)
 
     def newest_issue(self, system_id: str) -> Issue | None:
         """The issue to answer from, or None before the first."""
         with transaction(self.url) as connection:
-            rows = fetch(
-                connection,
-                """
-                SELECT system_id, issued_at, as_of, model, model_version, simulated, issue_id
-                FROM forecast_issue WHERE system_id = %s ORDER BY issue_id DESC LIMIT 1
-                """,
-                (system_id,),
-            )
-        return Issue(*rows[0]) if rows else None
+            return issues.newest(connection, system_id)
 
     def forecast_frame(self, issue_id: int) -> pl.DataFrame:
         """The rows of an issue, with ``FORECAST_COLUMNS``."""
         with transaction(self.url) as connection:
-            return copy_out(
-                connection,
-                f"""
-                SELECT s.station_id, hour, target, {', '.join(FORECAST_COLUMNS[3:])}
-                FROM forecast JOIN station s USING (station_key) WHERE issue_id = %s
-                """,
-                (issue_id,),
-                {"station_id": pl.String, "hour": pl.Datetime("us"), "target": pl.String}
-                | dict.fromkeys(FORECAST_COLUMNS[3:], pl.Float32),
-            )
-
-
-def _one_import_at_a_time(connection: Connection, system_id: str) -> None:
-    # Two imports of one system would both decide which ids are one station.
-    fetch(connection, "SELECT pg_advisory_xact_lock(hashtext(%s))", (f"import {system_id}",))
-
-
-def _keys(connection: Connection, system_id: str, ids: list[str]) -> dict[str, int]:
-    """Station id, present or former → key; a new station for an id that nobody had."""
-    known = dict(
-        fetch(
-            connection,
-            """
-            SELECT raw_id, max(station_key) FROM station_alias
-            WHERE system_id = %s AND station_key IS NOT NULL
-            GROUP BY raw_id HAVING count(DISTINCT station_key) = 1
-            """,
-            (system_id,),
-        )
-    )
-    known |= dict(
-        fetch(
-            connection,
-            "SELECT station_id, station_key FROM station WHERE system_id = %s",
-            (system_id,),
-        )
-    )
-    for missing in sorted(set(ids) - set(known)):
-        known[missing] = new_station(connection, system_id, missing)
-    return {i: known[i] for i in ids}
+            return issues.rows_of(connection, issue_id)
 
 
 def _upsert(connection: Connection, table: str, rows: pl.DataFrame, keys: tuple[str, ...]) -> None:
-    fetch(connection, f"CREATE TEMP TABLE fresh (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DROP")
+    """Bring rows in by COPY; one whose key is there already is replaced."""
+    fresh = "CREATE TEMP TABLE fresh (LIKE {} INCLUDING DEFAULTS) ON COMMIT DROP"
+    fetch(connection, sql.SQL(fresh).format(sql.Identifier(table)))
     copy_in(connection, "fresh", rows)
-    columns = ", ".join(rows.columns)
-    values = ", ".join(f"{c} = excluded.{c}" for c in rows.columns if c not in keys)
-    fetch(
-        connection,
-        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM fresh "
-        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {values}",
+    columns = sql.SQL(", ").join(map(sql.Identifier, rows.columns))
+    replaced = [c for c in rows.columns if c not in keys]
+    query = sql.SQL(
+        "INSERT INTO {table} ({columns}) SELECT {columns} FROM fresh "
+        "ON CONFLICT ({keys}) DO UPDATE SET {values}"
+    ).format(
+        table=sql.Identifier(table),
+        columns=columns,
+        keys=sql.SQL(", ").join(map(sql.Identifier, keys)),
+        values=sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in replaced
+        ),
     )
+    fetch(connection, query)
 
 
 def _remember(
@@ -395,9 +337,13 @@ def _remember(
     fetch(
         connection,
         """
-        INSERT INTO import_file (system_id, kind, sha256, name, rows_read, rows_used, skipped)
-        VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+        INSERT INTO import_file
+            (system_id, kind, sha256, name, rows_read, rows_used, skipped, notes)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
         """,
-        (system_id, kind, file.sha256, file.name, read, used, json.dumps(skipped)),
+        (
+            *(system_id, kind, file.sha256, file.name, read, used),
+            *(json.dumps(skipped), json.dumps(notes)),
+        ),
     )
     return ImportReport(file.name, kind, read, used, dict(skipped), dict(notes))

@@ -50,7 +50,7 @@ def hourly(connection: Connection, system_id: str) -> pl.DataFrame:
     """``station_id, hour, pickups, returns`` of all covered hours.
 
     A station has a row for every covered hour between its first and its last ride, zeros
-    included; hours that no import covered have none.
+    included; hours that no import covered have none, nor has the hour that spring skips.
     """
     known = copy_out(connection, HOURLY, (system_id,), TYPES)
     days = covered(connection, system_id)
@@ -69,6 +69,11 @@ def hourly(connection: Connection, system_id: str) -> pl.DataFrame:
         )
         for first, last in days
     )
+    zone = fetch(connection, "SELECT timezone FROM system WHERE system_id = %s", (system_id,))[0][0]
+    on_the_clock = pl.col("hour").dt.replace_time_zone(
+        zone, ambiguous="earliest", non_existent="null"
+    )
+    grid = grid.filter(on_the_clock.is_not_null())
     spans = known.group_by("station_id").agg(
         first=pl.col("hour").min(),
         last=pl.col("hour").max(),

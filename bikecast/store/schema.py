@@ -54,7 +54,9 @@ def upgrade(url: URL) -> None:
     """
     config = _config()
     with _connected(url) as connection:
-        check_writable(_status(connection))
+        # Two releases that start at once must not both make the tables.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('bikecast schema'))"))
+        check_writable(_status(connection).schema)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
@@ -96,14 +98,14 @@ def _place(known: list[str], revision: str) -> int:
     return known.index(revision) if revision in known else len(known)
 
 
-def check_writable(found: SchemaStatus) -> None:
+def check_writable(schema: int) -> None:
     """See that this release may migrate or import.
 
     :raises SchemaTooNew: where the schema is newer than this release's.
     """
-    if found.schema > SCHEMA:
+    if schema > SCHEMA:
         raise SchemaTooNew(
-            f"the database has schema {found.schema}, this release knows {SCHEMA}",
+            f"the database has schema {schema}, this release knows {SCHEMA}",
             hint="use the newer release, or another database",
         )
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,11 @@ class Alias:
     station_key: int | None = None
 
     @property
+    def has_place(self) -> bool:
+        """Whether its coordinates are known."""
+        return self.lat is not None and self.lon is not None
+
+    @property
     def age(self) -> tuple[datetime, int, str]:
         """Sorts the newest last."""
         return self.last_seen, self.trips, self.raw_id
@@ -43,8 +49,8 @@ def grouped(aliases: list[Alias]) -> list[list[Alias]]:
     """Aliases that are one station, each group's newest last.
 
     Two are one where they share a name within 300 m (an operator gave new ids), or an id within
-    150 m (a station was renamed). The same id farther away was given to another place. Without
-    coordinates the shared name or id decides alone.
+    150 m (a station was renamed). The same id farther away was given to another place. An alias
+    whose place is not known joins the newest that shares its name, else its id, and bridges none.
     """
     parent = {a.alias_key: a.alias_key for a in aliases}
 
@@ -53,27 +59,47 @@ def grouped(aliases: list[Alias]) -> list[list[Alias]]:
             key = parent[key]
         return key
 
-    for attribute, metres in (("name", SAME_NAME_METRES), ("raw_id", SAME_ID_METRES)):
-        sharing: dict[str, list[Alias]] = defaultdict(list)
-        for alias in aliases:
-            shared = name_key(alias.name) if attribute == "name" else alias.raw_id
-            if shared:
-                sharing[shared].append(alias)
+    oldest_first = sorted(aliases, key=lambda a: a.age)
+    named, numbered = _sharing(oldest_first, _name_of), _sharing(oldest_first, _id_of)
+    for sharing, metres in ((named, SAME_NAME_METRES), (numbered, SAME_ID_METRES)):
         for group in sharing.values():
-            for i, a in enumerate(group):
-                for b in group[i + 1 :]:
+            placed = [a for a in group if a.has_place]
+            for i, a in enumerate(placed):
+                for b in placed[i + 1 :]:
                     if distance(a, b) <= metres:
                         parent[root(a.alias_key)] = root(b.alias_key)
+    for alias in (a for a in oldest_first if not a.has_place):
+        same = [a for a in named.get(_name_of(alias), []) if a is not alias]
+        same = same or [a for a in numbered[_id_of(alias)] if a is not alias]
+        if same:
+            nearest = max(same, key=lambda a: (a.has_place, a.age))
+            parent[root(alias.alias_key)] = root(nearest.alias_key)
     found: dict[int, list[Alias]] = defaultdict(list)
-    for alias in sorted(aliases, key=lambda a: a.age):
+    for alias in oldest_first:
         found[root(alias.alias_key)].append(alias)
     return sorted(found.values(), key=lambda g: g[-1].age)
 
 
+def _name_of(alias: Alias) -> str:
+    return name_key(alias.name)
+
+
+def _id_of(alias: Alias) -> str:
+    return alias.raw_id
+
+
+def _sharing(aliases: list[Alias], what: Callable[[Alias], str]) -> dict[str, list[Alias]]:
+    found: dict[str, list[Alias]] = defaultdict(list)
+    for alias in aliases:
+        if what(alias):
+            found[what(alias)].append(alias)
+    return dict(found)
+
+
 def distance(a: Alias, b: Alias) -> float:
-    """Metres between two places on the sphere (haversine); 0 where one of them is not known."""
+    """Metres between two places on the sphere (haversine); infinite where one is not known."""
     if a.lat is None or a.lon is None or b.lat is None or b.lon is None:
-        return 0.0
+        return math.inf
     lat1, lat2 = math.radians(a.lat), math.radians(b.lat)
     half = math.sin((lat2 - lat1) / 2) ** 2
     half += math.cos(lat1) * math.cos(lat2) * math.sin(math.radians(b.lon - a.lon) / 2) ** 2

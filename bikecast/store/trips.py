@@ -8,10 +8,11 @@ import polars as pl
 from psycopg2.extensions import connection as Connection
 
 from bikecast.store.connection import copy_in, fetch
-from bikecast.store.stations import Alias, grouped, name_key, public_ids
+from bikecast.store.identity import note_aliases, settle_stations, with_name_key
 
 STRAY_SHARE = 0.01
 EDGE_DAYS = 3
+FOREVER = datetime(9999, 1, 1)
 
 STAGE = """
 CREATE TEMP TABLE staged (
@@ -23,10 +24,10 @@ INSERT INTO trip (system_id, ride_key, started_at, ended_at, start_alias, end_al
 SELECT %s, ride_key, started_at, ended_at, start_alias, end_alias FROM staged
 ON CONFLICT DO NOTHING
 """
-# The hours of the stations in question between two moments, counted afresh from the trips.
+# Hours between two moments, counted afresh from the trips: of some stations, or of all (NULL).
 COUNT_HOURS = """
-INSERT INTO station_hour (station_key, hour, pickups, returns)
-SELECT station_key, hour, sum(pickups), sum(returns) FROM (
+INSERT INTO station_hour (station_key, hour, pickups, returns, source)
+SELECT station_key, hour, sum(pickups), sum(returns), 'trips' FROM (
     SELECT a.station_key, date_trunc('hour', t.started_at) AS hour, 1 AS pickups, 0 AS returns
     FROM trip t JOIN station_alias a ON a.alias_key = t.start_alias
     WHERE t.system_id = %(system)s AND t.started_at >= %(first)s AND t.started_at < %(stop)s
@@ -34,13 +35,15 @@ SELECT station_key, hour, sum(pickups), sum(returns) FROM (
     SELECT a.station_key, date_trunc('hour', t.ended_at), 0, 1
     FROM trip t JOIN station_alias a ON a.alias_key = t.end_alias
     WHERE t.system_id = %(system)s AND t.ended_at >= %(first)s AND t.ended_at < %(stop)s
-) AS ends GROUP BY station_key, hour
+) AS ends WHERE %(keys)s::int[] IS NULL OR station_key = ANY(%(keys)s)
+GROUP BY station_key, hour
+ON CONFLICT DO NOTHING
 """
 FORGET_HOURS = """
 DELETE FROM station_hour h USING station s
-WHERE s.station_key = h.station_key AND s.system_id = %(system)s
+WHERE s.station_key = h.station_key AND s.system_id = %(system)s AND h.source = 'trips'
 AND h.hour >= %(first)s AND h.hour < %(stop)s
-AND EXISTS (SELECT FROM station_alias a WHERE a.station_key = s.station_key AND a.trips > 0)
+AND (%(keys)s::int[] IS NULL OR h.station_key = ANY(%(keys)s))
 """
 
 
@@ -64,8 +67,7 @@ def import_batches(
         if batch.is_empty():
             continue
         staged += len(batch)
-        keys = _aliases(connection, system_id, batch)
-        copy_in(connection, "staged", _with_aliases(batch, keys))
+        copy_in(connection, "staged", _with_aliases(connection, system_id, batch))
         used += _count(connection, INSERT, system_id)
         fetch(connection, "TRUNCATE staged")
         for day, n in batch.group_by(pl.col("started_at").dt.date()).len().iter_rows():
@@ -84,7 +86,9 @@ def import_batches(
         )
     if used:
         moved = settle_stations(connection, system_id)
-        _count_hours(connection, system_id, first, stop, everything=moved)
+        _count_hours(connection, system_id, first, stop, None)
+        if moved:
+            _count_hours(connection, system_id, datetime.min, FOREVER, moved)
     return Imported(used, staged - used)
 
 
@@ -120,9 +124,25 @@ def covered_days(days: dict[date, int]) -> list[tuple[date, date]]:
     return spans
 
 
-def _ends(batch: pl.DataFrame) -> pl.DataFrame:
-    """Both ends of all trips, one below the other."""
-    ends = [
+def _with_aliases(connection: Connection, system_id: str, batch: pl.DataFrame) -> pl.DataFrame:
+    """The batch as it is stored: instead of ids and names, the keys of what they are."""
+    ends = {end: _end(batch, end, at) for end, at in ENDS.items()}
+    keys = note_aliases(connection, system_id, pl.concat(ends.values()).drop_nulls("raw_id"))
+    found = {
+        f"{end}_alias": rows.join(
+            keys, on=["raw_id", "name_key"], how="left", maintain_order="left"
+        )["alias_key"]
+        for end, rows in ends.items()
+    }
+    return batch.select("ride_key", "started_at", "ended_at").with_columns(**found)
+
+
+ENDS = {"start": "started_at", "end": "ended_at"}
+
+
+def _end(batch: pl.DataFrame, end: str, at: str) -> pl.DataFrame:
+    """One end of all trips of a batch, in its order."""
+    return with_name_key(
         batch.select(
             raw_id=f"{end}_id",
             name=pl.col(f"{end}_name").fill_null(""),
@@ -130,116 +150,18 @@ def _ends(batch: pl.DataFrame) -> pl.DataFrame:
             lon=f"{end}_lon",
             at=at,
         )
-        for end, at in (("start", "started_at"), ("end", "ended_at"))
-    ]
-    return pl.concat(ends).drop_nulls("raw_id")
-
-
-def _aliases(connection: Connection, system_id: str, batch: pl.DataFrame) -> pl.DataFrame:
-    """Make every id and name of a batch known; their keys as ``raw_id, name, alias_key``."""
-    seen = (
-        _ends(batch)
-        .group_by("raw_id", "name")
-        .agg(
-            pl.col("lat").median(),
-            pl.col("lon").median(),
-            trips=pl.len(),
-            first=pl.col("at").min(),
-            last=pl.col("at").max(),
-        )
     )
-    rows = []
-    for row in seen.sort("raw_id", "name").iter_rows(named=True):
-        found = fetch(
-            connection,
-            """
-            INSERT INTO station_alias AS a
-                (system_id, raw_id, name_key, name, lat, lon, trips, first_seen, last_seen)
-            VALUES (%(system)s, %(raw_id)s, %(key)s, %(name)s, %(lat)s, %(lon)s, %(trips)s,
-                %(first)s, %(last)s)
-            ON CONFLICT (system_id, raw_id, name_key) DO UPDATE SET
-                lat = coalesce(a.lat, excluded.lat), lon = coalesce(a.lon, excluded.lon),
-                trips = a.trips + excluded.trips,
-                first_seen = least(a.first_seen, excluded.first_seen),
-                last_seen = greatest(a.last_seen, excluded.last_seen)
-            RETURNING alias_key
-            """,
-            row | {"system": system_id, "key": name_key(row["name"])},  # type: ignore[arg-type]
-        )
-        rows.append((row["raw_id"], row["name"], found[0][0]))
-    schema = {"raw_id": pl.String, "name": pl.String, "alias_key": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _with_aliases(batch: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-    for end in ("start", "end"):
-        named = keys.rename({"alias_key": f"{end}_alias"})
-        batch = batch.with_columns(pl.col(f"{end}_name").fill_null("")).join(
-            named, left_on=[f"{end}_id", f"{end}_name"], right_on=["raw_id", "name"], how="left"
-        )
-    return batch.select("ride_key", "started_at", "ended_at", "start_alias", "end_alias")
-
-
-def settle_stations(connection: Connection, system_id: str) -> bool:
-    """Decide anew which aliases are one station, from all of them; say whether one has moved.
-
-    A station keeps its key as long as one of its aliases has it, so that what refers to it stays.
-    """
-    columns = "alias_key, raw_id, name, lat, lon, trips, last_seen, station_key"
-    found = fetch(
-        connection, f"SELECT {columns} FROM station_alias WHERE system_id = %s", (system_id,)
-    )
-    groups = grouped([Alias(*row) for row in found])
-    ids = public_ids(groups)
-    taken: set[int] = set()
-    moved = False
-    for group, station_id in zip(groups, ids, strict=True):
-        had = [a.station_key for a in group if a.station_key and a.station_key not in taken]
-        key = max(had, key=had.count) if had else new_station(connection, system_id, station_id)
-        taken.add(key)
-        moved |= any(a.station_key not in (None, key) for a in group)
-        place = next((a for a in reversed(group) if a.lat is not None), group[-1])
-        fetch(
-            connection,
-            """
-            UPDATE station SET station_id = %s, name = CASE WHEN %s <> '' THEN %s ELSE name END,
-                lat = coalesce(%s, lat), lon = coalesce(%s, lon) WHERE station_key = %s
-            """,
-            (station_id, group[-1].name, group[-1].name, place.lat, place.lon, key),
-        )
-        keys = [a.alias_key for a in group if a.station_key != key]
-        if keys:
-            fetch(
-                connection,
-                "UPDATE station_alias SET station_key = %s WHERE alias_key = ANY(%s)",
-                (key, keys),
-            )
-    return moved
-
-
-def new_station(connection: Connection, system_id: str, station_id: str) -> int:
-    """Make a station of this id; its key."""
-    made = fetch(
-        connection,
-        "INSERT INTO station (system_id, station_id) VALUES (%s, %s) RETURNING station_key",
-        (system_id, station_id),
-    )
-    return int(made[0][0])
 
 
 def _count_hours(
-    connection: Connection, system_id: str, first: datetime, last: datetime, *, everything: bool
+    connection: Connection, system_id: str, first: datetime, last: datetime, keys: list[int] | None
 ) -> None:
-    """Count the hours that a file touched anew; all of them where a station changed hands."""
-    hour = timedelta(hours=1)
+    """Count the hours from one moment to another anew: of these stations, or of all."""
     window = {
         "system": system_id,
-        "first": datetime.min if everything else first.replace(minute=0, second=0, microsecond=0),
-        "stop": (
-            datetime(9999, 1, 1)
-            if everything
-            else last.replace(minute=0, second=0, microsecond=0) + hour
-        ),
+        "first": first.replace(minute=0, second=0, microsecond=0),
+        "stop": last.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1),
+        "keys": keys,
     }
-    fetch(connection, FORGET_HOURS, window)  # type: ignore[arg-type]
-    fetch(connection, COUNT_HOURS, window)  # type: ignore[arg-type]
+    fetch(connection, FORGET_HOURS, window)
+    fetch(connection, COUNT_HOURS, window)

@@ -26,9 +26,14 @@ CREATE TABLE station (
     station_key int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     system_id text NOT NULL REFERENCES system,
     station_id text NOT NULL CHECK (station_id <> ''),
+    -- As trips tell it.
     name text NOT NULL DEFAULT '',
     lat float8 CHECK (lat BETWEEN -90 AND 90),
     lon float8 CHECK (lon BETWEEN -180 AND 180),
+    -- As a stations file gave it; goes before what trips tell.
+    given_name text CHECK (given_name <> ''),
+    given_lat float8 CHECK (given_lat BETWEEN -90 AND 90),
+    given_lon float8 CHECK (given_lon BETWEEN -180 AND 180),
     capacity int CHECK (capacity >= 0),
     UNIQUE (system_id, station_id) DEFERRABLE INITIALLY DEFERRED
 );
@@ -58,6 +63,7 @@ CREATE TABLE import_file (
     rows_read bigint NOT NULL,
     rows_used bigint NOT NULL,
     skipped jsonb NOT NULL DEFAULT '{}',
+    notes jsonb NOT NULL DEFAULT '{}',
     imported_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (system_id, kind, sha256)
 );
@@ -77,11 +83,13 @@ CREATE TABLE trip (
 CREATE INDEX trip_started ON trip USING brin (started_at) WITH (pages_per_range = 16);
 CREATE INDEX trip_ended ON trip USING brin (ended_at) WITH (pages_per_range = 16);
 
+-- What a panel gave stays as it is; what is counted from trips is counted anew as they arrive.
 CREATE TABLE station_hour (
     station_key int NOT NULL REFERENCES station,
     hour timestamp NOT NULL CHECK (date_trunc('hour', hour) = hour),
     pickups int CHECK (pickups >= 0),
     returns int CHECK (returns >= 0),
+    source text NOT NULL CHECK (source IN ('trips', 'panel')),
     PRIMARY KEY (station_key, hour)
 );
 CREATE INDEX station_hour_hour ON station_hour USING brin (hour);
@@ -133,6 +141,8 @@ CREATE TABLE forecast (
     q95 real NOT NULL,
     PRIMARY KEY (issue_id, station_key, hour, target)
 );
+-- For a station that turns out to be another one.
+CREATE INDEX forecast_station ON forecast (station_key);
 """
 
 

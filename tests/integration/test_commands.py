@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from datetime import date, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,14 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from bikecast.cli import app, cities, models
-from bikecast.cli.open import chosen_system, commit, opened
+from bikecast.cli.open import chosen_system, commit
 from bikecast.cli.terminal import Steps
-from bikecast.config import Settings, read_settings
-from bikecast.embedded import EmbeddedPostgres
+from bikecast.config import Settings
 from bikecast.errors import BikecastError, InputError, InUse, Refused, UnknownName
 from bikecast.records import System
 from bikecast.simulate import simulate_city
-from bikecast.store import Store
 
 pytestmark = pytest.mark.integration
 
@@ -287,30 +284,3 @@ def test_demo_refuses_a_port_in_use(run):
         taken.listen()
         with pytest.raises(InUse, match="in use"):
             run("demo", "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
-
-
-def test_the_embedded_server_is_shared_reused_and_stopped(tmp_path, monkeypatch):
-    """One bikecast runs it, another uses it meanwhile; what was written is there the next time."""
-    monkeypatch.setenv("BIKECAST_DATA_DIR", str(tmp_path))
-    monkeypatch.delenv("BIKECAST_DATABASE_URL", raising=False)
-    tmp_path.chmod(0o755)
-    with EmbeddedPostgres(tmp_path) as server:
-        Store(server.url).upgrade()
-        Store(server.url).add_system(System("kept"))
-        with opened(read_settings()) as other:
-            assert other.store.systems()[0].system_id == "kept"
-        with pytest.raises(InUse, match="another bikecast is running"):
-            EmbeddedPostgres(tmp_path, share=False).__enter__()
-        assert Store(server.url).systems()
-    assert not (tmp_path / "postgres.url").exists()
-    began = time.monotonic()
-    with EmbeddedPostgres(tmp_path) as server:
-        assert [s.system_id for s in Store(server.url).systems()] == ["kept"]
-    assert time.monotonic() - began < 60
-
-
-def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):
-    """A file stands where the folder should be."""
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(BikecastError, match="cannot write to .*taken"):
-        EmbeddedPostgres(tmp_path / "taken" / "below").__enter__()

@@ -1,8 +1,13 @@
 """The store on a real PostgreSQL: what goes in comes out, for one system and no other."""
 
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -24,7 +29,12 @@ LEGACY = (
     "start station longitude,end station id,end station name,end station latitude,"
     "end station longitude,bikeid,usertype,birth year,gender"
 )
-PLACES = {"First St": "40.71,-74.01", "Second St": "40.72,-74.02", "Far Rd": "40.80,-74.10"}
+PLACES = {
+    "First St": "40.71,-74.01",
+    "New Name": "40.7105,-74.01",  # 55 m from First St
+    "Second St": "40.72,-74.02",
+    "Far Rd": "40.80,-74.10",
+}
 
 
 def ride(n, start, a="A1", b="B2", a_name="First St", b_name="Second St"):
@@ -90,7 +100,8 @@ def test_the_same_file_twice_changes_nothing(city, april):
     import_trips(city, "city", [april])
     before = city.hourly("city")
     again = import_trips(city, "city", [april])[0]
-    assert again.already_imported and again.rows_used == 0
+    assert again.already_imported and again.skipped == {"imported before": 120}
+    assert (again.rows_read, again.rows_used) == (120, 0)
     assert city.hourly("city").equals(before)
 
 
@@ -123,6 +134,91 @@ def test_a_station_whose_id_changed_is_one_station(city, april, january, order):
     first = city.hourly("city").filter(pl.col("station_id") == "A1")
     assert first["pickups"].sum() == 31 + 120
     assert first["hour"].min() == datetime(2021, 1, 1, 8)
+
+
+def given(folder: Path, *lines) -> Path:
+    """A stations file."""
+    return write(folder / "stations.csv", "station_id,name,lat,lon,capacity", lines)
+
+
+def hourly_panel(folder: Path, station, first, hours, pickups) -> Path:
+    """A panel file of one station with the same pickups and one return every hour."""
+    lines = [f"{station},{first + timedelta(hours=h)},{pickups},1" for h in range(hours)]
+    return write(
+        folder / f"panel-{station}-{pickups}.csv", "station_id,hour,pickups,returns", lines
+    )
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_the_order_of_imports_changes_nothing(city, april, january, tmp_path, order):
+    """Trips before and after an id changed, a stations file and a panel: always the same city.
+
+    What the stations file gives goes before what trips tell, and the panel's hours before counts.
+    """
+    places = given(tmp_path, "72,Given St,,,33", "B2,,40.5,-74.5,", "far,Far Rd,40.8,-74.1,9")
+    panel = hourly_panel(tmp_path, "72", datetime(2021, 4, 1), 24, 5)
+    steps = [
+        partial(import_trips, city, "city", [january]),
+        partial(import_trips, city, "city", [april]),
+        partial(import_stations, city, "city", [places]),
+        partial(import_panel, city, "city", [panel]),
+    ]
+    for i in order:
+        steps[i]()
+    assert city.stations("city") == (
+        Station("A1", "Given St", 40.71, -74.01, 33),
+        Station("B2", "Second St", 40.5, -74.5),
+        Station("far", "Far Rd", 40.8, -74.1, 9),
+    )
+    assert city.aliases("city") == {"72": "A1", "79": "B2"}
+    first = city.hourly("city").filter(pl.col("station_id") == "A1")
+    day = pl.col("hour").dt.date() == date(2021, 4, 1)
+    assert first.filter(day)["pickups"].to_list() == [5] * 24
+    assert first.filter(~day)["pickups"].sum() == 31 + 29 * 4
+    assert set(city.hourly("city")["station_id"]) == {"A1", "B2"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+def test_stations_that_turn_out_to_be_one_are_merged(city, rows, tmp_path, order):
+    """Two stations with forecasts, until a ride shows the name of one at the id of the other."""
+    start = datetime(2021, 4, 1, 8)
+    files = [
+        write(tmp_path / "a.csv", HEADER, [ride(1, start), ride(2, start + timedelta(days=1))]),
+        write(tmp_path / "b.csv", HEADER, [ride(3, start, a="A9", a_name="New Name")]),
+        write(tmp_path / "c.csv", HEADER, [ride(4, start, a="A9")]),
+    ]
+    moment = datetime(2021, 5, 1, 4, tzinfo=UTC)
+    for n, i in enumerate(order):
+        import_trips(city, "city", [files[i]])
+        known = [s.station_id for s in city.stations("city")]
+        city.save_issue(Issue("city", moment, moment, "naive", str(n)), frame(*known))
+    assert [s.station_id for s in city.stations("city")] == ["A1", "B2"]
+    assert city.hourly("city")["pickups"].sum() == 4
+    newest = city.forecast_frame(city.newest_issue("city").issue_id)
+    assert set(newest["station_id"]) == {"A1", "B2"}
+    counted = rows("SELECT count(*), count(DISTINCT station_key) FROM station")[0]
+    assert counted == (2, 2)
+
+
+def test_panel_hours_of_merged_stations_add_up(city, tmp_path):
+    """Two ids of one station in a panel, before trips tell that they are one."""
+    at = datetime(2021, 4, 1)
+    import_panel(city, "city", [hourly_panel(tmp_path, "A1", at, 24, 2)])
+    import_panel(city, "city", [hourly_panel(tmp_path, "A9", at, 24, 3)])
+    rides = [ride(1, at), ride(2, at, a="A9")]
+    import_trips(city, "city", [write(tmp_path / "t.csv", HEADER, rides)])
+    hours = city.hourly("city").filter(pl.col("station_id") != "B2")
+    assert hours["pickups"].to_list() == [5] * 24 and hours["returns"].to_list() == [2] * 24
+
+
+def test_a_ride_without_a_place_makes_no_two_stations_one(city, tmp_path):
+    """A recycled id without coordinates joins the newer station, and is no bridge to the older."""
+    early = old_ride(1, datetime(2019, 1, 1, 8))
+    late = old_ride(2, datetime(2020, 1, 1, 8), a_name="Far Rd")
+    nowhere = old_ride(3, datetime(2020, 1, 2, 8)).replace("First St,40.71,-74.01", ",,")
+    import_trips(city, "city", [write(tmp_path / "t.csv", LEGACY, [early, late, nowhere])])
+    names = {s.station_id: s.name for s in city.stations("city")}
+    assert names == {"72": "Far Rd", "72@2019-01": "First St", "79": "Second St"}
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -199,8 +295,6 @@ def test_panel_stations_and_weather(city, tmp_path):
     # What was observed after the end of the data is no forecast.
     assert len(city.weather("city")) == 2 and history.weather is not None
     assert history.weather.vintages[0][1][0, 0] == 10
-    import numpy as np
-
     assert np.isnan(history.weather.at(history.known, np.array([48]))).all()
 
 
@@ -212,8 +306,9 @@ def frame(*stations):
     return pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row")
 
 
-def test_an_issue_is_kept_until_three_newer_ones_came(city):
+def test_an_issue_is_kept_until_three_newer_ones_came(city, tmp_path):
     """The newest is found; of the older ones three stay."""
+    import_stations(city, "city", [given(tmp_path, "a,,,,", "b,,,,")])
     moment = datetime(2021, 5, 1, 4, tzinfo=UTC)
     ids = [
         city.save_issue(Issue("city", moment, moment, "naive", str(v)), frame("a", "b"))
@@ -250,15 +345,57 @@ def test_migrations_from_nothing_and_twice(postgres):
     assert (script_location() / "env.py").exists()
 
 
-def test_a_newer_schema_is_read_while_it_may_be_and_never_written(city, rows):
+def test_a_newer_schema_is_read_while_it_may_be_and_never_written(city, april, rows):
     """A newer release's database serves this one down to its min_reader, and takes no import."""
     rows("UPDATE schema_info SET schema = 2, min_reader = 1")
     city.check_readable()
+    before = rows("SELECT count(*) FROM trip")
+    with pytest.raises(SchemaTooNew, match="schema 2"):
+        import_trips(city, "city", [april])
+    with pytest.raises(SchemaTooNew, match="schema 2"):
+        city.add_system(System("other"))
+    assert rows("SELECT count(*) FROM trip") == before
     with pytest.raises(SchemaTooNew, match="schema 2"):
         city.upgrade()
     rows("UPDATE schema_info SET min_reader = 2")
     with pytest.raises(SchemaTooNew, match="from schema 2 on"):
         city.check_readable()
+
+
+def test_releases_that_start_at_once_migrate_once(postgres):
+    """Each waits for the other; all find the schema in place."""
+    url = ensure_database(postgres, f"at_once_{uuid.uuid4().hex[:8]}")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Store(url).upgrade(), range(4)))
+    assert Store(url).status().pending == ()
+
+
+def test_the_hour_that_spring_skips_is_not_there(city, tmp_path):
+    """2021-03-14 has 23 hours between rides on the days around it."""
+    days = [datetime(2021, 3, d, 8) for d in range(1, 32)]
+    rides = [ride(i, d) for i, d in enumerate(days)]
+    import_trips(city, "city", [write(tmp_path / "m.csv", HEADER, rides)])
+    hours = city.hourly("city").filter(pl.col("station_id") == "A1")["hour"]
+    assert datetime(2021, 3, 14, 2) not in hours.to_list()
+    assert hours.dt.date().value_counts().filter(pl.col("hour") == date(2021, 3, 14))[
+        "count"
+    ].to_list() == [23]
+
+
+def test_a_forecast_of_the_weather_is_not_known_before_its_issue(city, april, tmp_path):
+    """Issued after the end of the data, it reaches no model; issued before, it does."""
+    import_trips(city, "city", [april])
+    sky = tmp_path / "forecast.csv"
+    sky.write_text(
+        "time,issued_at,temperature_2m,precipitation,wind_speed_10m\n"
+        "2021-05-02T04:00,2021-04-30T00:00,11,0,5\n"
+        "2021-05-02T04:00,2021-05-01T12:00,22,0,5\n"
+    )
+    import_weather(city, "city", [sky])
+    history = city.history("city")
+    hour = np.array([history.index(datetime(2021, 5, 2))])
+    assert history.as_of == datetime(2021, 5, 1)
+    assert history.weather.at(history.known, hour)[0, 0] == 11
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password():
