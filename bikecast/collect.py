@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bikecast.errors import FileRefused, InputError
@@ -13,6 +14,7 @@ from bikecast.trips import TripCounts, read_trips, trip_paths
 from bikecast.weather import read_weather
 
 Progress = Callable[[float, float | None, str], None]
+Share = Callable[[float], None]
 
 
 def quietly(done: float, total: float | None, detail: str) -> None:
@@ -28,9 +30,9 @@ def import_trips(
     """
     timezone = store.system(system_id).timezone
 
-    def one(path: Path, file: FileSeen) -> ImportReport:
+    def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         counts = TripCounts()
-        batches = read_trips(path, timezone, counts)
+        batches = read_trips(path, timezone, counts, share)
         return store.import_trips(
             system_id, file, batches, lambda: (counts.rows_read, counts.skipped, counts.notes)
         )
@@ -44,7 +46,7 @@ def import_weather(
     """Bring in hourly weather."""
     timezone = store.system(system_id).timezone
 
-    def one(path: Path, file: FileSeen) -> ImportReport:
+    def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         skipped: Counter[str] = Counter()
         frame, read = read_weather(path, timezone, skipped)
         return store.import_weather(system_id, file, frame, read, skipped)
@@ -57,7 +59,7 @@ def import_panel(
 ) -> list[ImportReport]:
     """Bring in hours per station."""
 
-    def one(path: Path, file: FileSeen) -> ImportReport:
+    def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         skipped: Counter[str] = Counter()
         frame, read = read_panel(path, skipped)
         return store.import_panel(system_id, file, frame, read, skipped)
@@ -70,7 +72,7 @@ def import_stations(
 ) -> list[ImportReport]:
     """Bring in names, places and capacities of stations."""
 
-    def one(path: Path, file: FileSeen) -> ImportReport:
+    def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         skipped: Counter[str] = Counter()
         stations, read = read_stations(path, skipped)
         return store.import_stations(system_id, file, stations, read, skipped)
@@ -83,7 +85,7 @@ def _each(
     system_id: str,
     kind: str,
     paths: list[Path],
-    one: Callable[[Path, FileSeen], ImportReport],
+    one: Callable[[Path, FileSeen, Share], ImportReport],
     progress: Progress,
     files_of: Callable[[Path], list[Path]] = lambda path: [path],
 ) -> list[ImportReport]:
@@ -95,15 +97,20 @@ def _each(
         except FileRefused as error:
             refused.append(error)
     for i, path in enumerate(files):
-        progress(i, len(files), path.name)
+        share = partial(_tell, progress, i, len(files), path.name)
+        share(0)
         try:
             file = FileSeen(str(path), file_hash(path))
-            reports.append(store.imported(system_id, kind, file) or one(path, file))
+            reports.append(store.imported(system_id, kind, file) or one(path, file, share))
         except FileRefused as error:
             refused.append(error)
     if refused:
         raise _refusal(refused, len(reports))
     return reports
+
+
+def _tell(progress: Progress, before: int, files: int, name: str, share: float) -> None:
+    progress(before + share, files, name)
 
 
 def _refusal(refused: list[FileRefused], others: int) -> InputError:

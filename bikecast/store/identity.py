@@ -56,29 +56,72 @@ MERGE = (
 )
 
 
-def note_aliases(connection: Connection, system_id: str, ends: pl.DataFrame) -> pl.DataFrame:
-    """Make every id and name of some rides known.
+class AliasBook:
+    """The ids and names that a file's rides use: known as they come, written down once at its end.
 
-    :param ends: ``raw_id, name_key, name, lat, lon, at``, one row per end of a ride.
-    :returns: ``raw_id, name_key, alias_key``.
+    Written with every batch, a row would leave as many dead ones in the same transaction, through
+    which each foreign key of a ride is then looked up.
     """
-    seen = (
-        ends.sort("at")
-        .group_by("raw_id", "name_key")
-        .agg(
-            pl.col("name").last(),
-            pl.col("lat").median(),
-            pl.col("lon").median(),
-            trips=pl.len(),
-            first=pl.col("at").min(),
-            last=pl.col("at").max(),
+
+    def __init__(self, connection: Connection, system_id: str) -> None:
+        self._connection = connection
+        self._system_id = system_id
+        found = fetch(
+            connection,
+            "SELECT raw_id, name_key, alias_key FROM station_alias WHERE system_id = %s",
+            (system_id,),
         )
-        .sort("raw_id", "name_key")
-    )
-    rows = [(system_id, *row) for row in seen.iter_rows()]
-    found = fetch_values(connection, UPSERT_ALIASES, rows)
-    schema = {"raw_id": pl.String, "name_key": pl.String, "alias_key": pl.Int64}
-    return pl.DataFrame(found, schema=schema, orient="row")
+        self._keys = pl.DataFrame(found, schema=KEYS, orient="row")
+        self._seen: list[pl.DataFrame] = []
+
+    def keys_of(self, ends: pl.DataFrame) -> pl.DataFrame:
+        """``raw_id, name_key, alias_key`` of all that rides use.
+
+        :param ends: ``raw_id, name_key, name, lat, lon, at``, one row per end of a ride.
+        """
+        seen = (
+            ends.sort("at")
+            .group_by("raw_id", "name_key")
+            .agg(
+                pl.col("name").last(),
+                pl.col("lat").median(),
+                pl.col("lon").median(),
+                trips=pl.len(),
+                first=pl.col("at").min(),
+                last=pl.col("at").max(),
+            )
+            .sort("raw_id", "name_key")
+        )
+        new = seen.join(self._keys, on=["raw_id", "name_key"], how="anti").with_columns(trips=0)
+        self._keys = pl.concat([self._keys, self._write(new)])
+        self._seen.append(seen)
+        return self._keys
+
+    def close(self) -> None:
+        """Write down how often, when and where each was seen."""
+        whole = (
+            pl.concat(self._seen)
+            .sort("last")
+            .group_by("raw_id", "name_key")
+            .agg(
+                pl.col("name").last(),
+                pl.col("lat").drop_nulls().last(),
+                pl.col("lon").drop_nulls().last(),
+                pl.col("trips").sum(),
+                pl.col("first").min(),
+                pl.col("last").max(),
+            )
+            .sort("raw_id", "name_key")
+        )
+        self._write(whole)
+
+    def _write(self, rows: pl.DataFrame) -> pl.DataFrame:
+        values = [(self._system_id, *row) for row in rows.iter_rows()]
+        found = fetch_values(self._connection, UPSERT_ALIASES, values)
+        return pl.DataFrame(found, schema=KEYS, orient="row")
+
+
+KEYS = {"raw_id": pl.String, "name_key": pl.String, "alias_key": pl.Int64}
 
 
 def with_name_key(ends: pl.DataFrame) -> pl.DataFrame:

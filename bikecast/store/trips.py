@@ -8,7 +8,7 @@ import polars as pl
 from psycopg2.extensions import connection as Connection
 
 from bikecast.store.connection import copy_in, fetch
-from bikecast.store.identity import note_aliases, settle_stations, with_name_key
+from bikecast.store.identity import AliasBook, settle_stations, with_name_key
 
 STRAY_SHARE = 0.01
 EDGE_DAYS = 3
@@ -36,7 +36,7 @@ SELECT station_key, hour, sum(pickups), sum(returns), 'trips' FROM (
     FROM trip t JOIN station_alias a ON a.alias_key = t.end_alias
     WHERE t.system_id = %(system)s AND t.ended_at >= %(first)s AND t.ended_at < %(stop)s
 ) AS ends WHERE %(keys)s::int[] IS NULL OR station_key = ANY(%(keys)s)
-GROUP BY station_key, hour
+GROUP BY station_key, hour ORDER BY station_key, hour
 ON CONFLICT DO NOTHING
 """
 FORGET_HOURS = """
@@ -63,11 +63,12 @@ def import_batches(
     staged, used = 0, 0
     first, stop = datetime.max, datetime.min
     fetch(connection, STAGE)
+    book = AliasBook(connection, system_id)
     for batch in batches:
         if batch.is_empty():
             continue
         staged += len(batch)
-        copy_in(connection, "staged", _with_aliases(connection, system_id, batch))
+        copy_in(connection, "staged", _with_aliases(book, batch))
         used += _count(connection, INSERT, system_id)
         fetch(connection, "TRUNCATE staged")
         for day, n in batch.group_by(pl.col("started_at").dt.date()).len().iter_rows():
@@ -85,6 +86,9 @@ def import_batches(
             (system_id, begin, end),
         )
     if used:
+        book.close()
+        # Without figures of what has just come in, every ride is looked up on its own.
+        fetch(connection, "ANALYZE trip, station_alias")
         moved = settle_stations(connection, system_id)
         _count_hours(connection, system_id, first, stop, None)
         if moved:
@@ -124,10 +128,10 @@ def covered_days(days: dict[date, int]) -> list[tuple[date, date]]:
     return spans
 
 
-def _with_aliases(connection: Connection, system_id: str, batch: pl.DataFrame) -> pl.DataFrame:
+def _with_aliases(book: AliasBook, batch: pl.DataFrame) -> pl.DataFrame:
     """The batch as it is stored: instead of ids and names, the keys of what they are."""
     ends = {end: _end(batch, end, at) for end, at in ENDS.items()}
-    keys = note_aliases(connection, system_id, pl.concat(ends.values()).drop_nulls("raw_id"))
+    keys = book.keys_of(pl.concat(ends.values()).drop_nulls("raw_id"))
     found = {
         f"{end}_alias": rows.join(
             keys, on=["raw_id", "name_key"], how="left", maintain_order="left"

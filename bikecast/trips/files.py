@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -40,15 +40,24 @@ def _is_data(path: Path | PurePosixPath) -> bool:
     return not any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def read_trips(path: Path, timezone: str, counts: TripCounts) -> Iterator[pl.DataFrame]:
+def read_trips(
+    path: Path,
+    timezone: str,
+    counts: TripCounts,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Iterator[pl.DataFrame]:
     """Batches of a file's usable trips, in bounded memory; see :func:`parse_trips`.
 
+    :param progress: told after each batch which share of the file has been used, from 0 to 1.
     :raises FileRefused: for what is not a trip file or is cut off; that may show at its end.
     """
     try:
         with path.open("rb") as stream:
+            size = max(path.stat().st_size, 1)
             for part, name in _parts(stream, path.name):
-                yield from parse_trips(part, name, timezone, counts)
+                for batch in parse_trips(part, name, timezone, counts):
+                    yield batch
+                    progress(stream.tell() / size)
     except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile) as error:
         raise FileRefused(
             f"{path} is damaged or cut off: {error}", hint="download it again"

@@ -195,9 +195,9 @@ def _typed(raw: pl.DataFrame, legacy: bool) -> pl.DataFrame:
             ride_key=pl.concat_str(
                 pl.lit("legacy"),
                 pl.col("bike_id").str.replace(r"\.0$", ""),
-                _time("started_at").dt.truncate("1s").dt.strftime("%Y%m%d%H%M%S"),
+                _time("started_at").dt.strftime("%Y%m%d%H%M%S"),
                 ids[0].fill_null(""),
-                _time("ended_at").dt.truncate("1s").dt.strftime("%Y%m%d%H%M%S"),
+                _time("ended_at").dt.strftime("%Y%m%d%H%M%S"),
                 separator=":",
             )
         )
@@ -221,10 +221,10 @@ def _on_earth(end: str, axis: str) -> pl.Expr:
 
 
 def _time(column: str) -> pl.Expr:
+    """A time to the second: some publications of a month have fractions, and others none."""
     text = pl.col(column).str.strip_chars()
-    return pl.coalesce(
-        text.str.to_datetime(f, time_unit="us", strict=False, exact=True) for f in TIMES
-    ).alias(column)
+    times = (text.str.to_datetime(f, time_unit="us", strict=False, exact=True) for f in TIMES)
+    return pl.coalesce(times).dt.truncate("1s").alias(column)
 
 
 def _usable(rows: pl.DataFrame, timezone: str, counts: TripCounts) -> pl.DataFrame:

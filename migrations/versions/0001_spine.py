@@ -68,8 +68,9 @@ CREATE TABLE import_file (
     PRIMARY KEY (system_id, kind, sha256)
 );
 
--- Not partitioned: a ride is unique by its key alone, which a partitioned table could not see to.
--- Trips arrive in order of time, so a BRIN index of a few pages finds their hours again.
+-- Trips arrive in order of time: a key that begins with it is written at its end, where a key of
+-- ride ids alone is written everywhere (4 million rides: 55 s against 76 s, and it grows). The ends
+-- are in nearly the same order, so a BRIN index of a few pages finds their hours again.
 CREATE TABLE trip (
     system_id text NOT NULL REFERENCES system,
     ride_key text NOT NULL,
@@ -78,9 +79,8 @@ CREATE TABLE trip (
     start_alias int REFERENCES station_alias,
     end_alias int REFERENCES station_alias,
     CHECK (start_alias IS NOT NULL OR end_alias IS NOT NULL),
-    PRIMARY KEY (system_id, ride_key)
+    PRIMARY KEY (system_id, started_at, ride_key)
 );
-CREATE INDEX trip_started ON trip USING brin (started_at) WITH (pages_per_range = 16);
 CREATE INDEX trip_ended ON trip USING brin (ended_at) WITH (pages_per_range = 16);
 
 -- What a panel gave stays as it is; what is counted from trips is counted anew as they arrive.
@@ -92,7 +92,6 @@ CREATE TABLE station_hour (
     source text NOT NULL CHECK (source IN ('trips', 'panel')),
     PRIMARY KEY (station_key, hour)
 );
-CREATE INDEX station_hour_hour ON station_hour USING brin (hour);
 
 CREATE TABLE coverage (
     system_id text NOT NULL REFERENCES system,

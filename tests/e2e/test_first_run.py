@@ -43,11 +43,37 @@ def bikecast(*words, data_dir, timeout=600):
     )
 
 
+def interrupted(folder, stop, after):
+    """Stop a demo with a signal while it is busy behind a step."""
+    words = ["demo", "--once", "--bind", f"127.0.0.1:{free_port()}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bikecast", *words],
+        env=environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if after in line:
+            break
+    time.sleep(1)
+    process.send_signal(stop)
+    rest = process.stderr.read()
+    assert process.wait(60) == 128 + stop, rest
+    assert "Traceback" not in rest
+    assert not (folder / "postgres.url").exists()
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A data folder in which the demo has run once, on a simulated city."""
+    """A data folder in which the demo has run once, on a simulated city.
+
+    Two tries before were stopped, one while importing, one while training.
+    """
     folder = tmp_path_factory.mktemp("home")
     folder.chmod(0o755)
+    for stop, after in ((signal.SIGTERM, "import panel"), (signal.SIGINT, "open the model")):
+        interrupted(folder, stop, after)
     first = bikecast("demo", "--once", "--bind", f"127.0.0.1:{free_port()}", data_dir=folder)
     assert first.returncode == 0, first.stderr
     return folder, first
@@ -84,6 +110,23 @@ def test_models_and_forecasts_can_be_looked_at_afterwards(home):
     assert len(json.loads(listed.stdout)["hours"]) == 6
     status = bikecast("db", "status", "--json", data_dir=folder)
     assert json.loads(status.stdout)["pending"] == []
+
+
+def test_ten_real_files_are_trained_on_and_answered_for(shared_data, tmp_path):
+    """Legacy and modern months of Jersey City: a real station answers, also by its former id."""
+    tmp_path.chmod(0o755)
+    words = ["demo", "--once", "--bind", f"127.0.0.1:{free_port()}"]
+    words += ["--trips", str(shared_data / "trips_legacy")]
+    words += ["--trips", str(shared_data / "trips_modern")]
+    sky = shared_data / "weather" / "open_meteo_nyc_hourly_utc_2016_2022.csv.gz"
+    first = bikecast(*words, "--weather", str(sky), data_dir=tmp_path)
+    assert first.returncode == 0, first.stderr
+    answer = json.loads(first.stdout)
+    assert answer["simulated"] is False and answer["station_id"].startswith(("JC", "HB"))
+    assert answer["as_of"] == "2021-06-01T00:00:00-04:00"
+    assert "173,522 rows" in first.stderr
+    old = bikecast("predict", "3202", "--hours", "1", "--json", data_dir=tmp_path)
+    assert json.loads(old.stdout)["station_id"] == "JC066"
 
 
 @pytest.mark.parametrize(

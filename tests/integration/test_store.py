@@ -105,6 +105,14 @@ def test_the_same_file_twice_changes_nothing(city, april):
     assert city.hourly("city").equals(before)
 
 
+def test_an_import_tells_how_far_it_is(city, april, january):
+    """Files and shares of a file, up to all of them."""
+    seen = []
+    import_trips(city, "city", [january, april], lambda *told: seen.append(told))
+    assert [name for _, _, name in seen] == ["202101.csv"] * 2 + ["202104.csv"] * 2
+    assert [done for done, _, _ in seen] == [0, 1, 1, 2] and seen[0][1] == 2
+
+
 def test_a_month_repeated_in_another_file_counts_nothing_twice(city, april, tmp_path):
     """Rides are known by their key: other bytes with the same rides add nothing."""
     import_trips(city, "city", [april])
