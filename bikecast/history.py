@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import polars as pl
@@ -150,6 +150,19 @@ def civil_hour_exists(hour: datetime, zone: ZoneInfo) -> bool:
     """
     there = hour.replace(tzinfo=zone).astimezone(UTC)
     return there.astimezone(zone).replace(tzinfo=None) == hour
+
+
+def check_zone(name: str) -> None:
+    """See that a time zone is known.
+
+    :raises InputError: for a name that the time-zone database does not have.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InputError(
+            f"no time zone {name!r}", hint="write one as in America/New_York"
+        ) from error
 
 
 def public_holidays(code: str, years: Sequence[int]) -> set[date]:

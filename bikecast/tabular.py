@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import zlib
 from pathlib import Path
 
@@ -27,12 +28,21 @@ def read_text(path: Path) -> str:
         ) from error
     if not data.strip():
         raise FileRefused(f"{path} is empty", hint="give a file with rows")
-    if b"\0" in data[:4096]:
+    if is_binary(data):
         raise FileRefused(f"{path} is binary, not csv", hint="give a csv file")
     text = data.decode("utf-8-sig", "replace")
     if text.lstrip().startswith("<"):
         raise FileRefused(f"{path} is a web page, not csv", hint="download the file again")
     return text
+
+
+def is_binary(data: bytes) -> bool:
+    """Whether the first bytes hold control characters, which no text has.
+
+    >>> is_binary("Zürich\\t1\\r\\n".encode("latin-1")), is_binary(b"PK\\x03")
+    (False, True)
+    """
+    return bool(re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", data[:4096]))
 
 
 def table(text: str, name: str) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bikecast.errors import InputError
-from bikecast.history import build_history, build_weather, civil_hour_exists
+from bikecast.history import build_history, build_weather, check_zone, civil_hour_exists
 from bikecast.records import WEATHER, Station, System
 
 NEW_YORK = System("ny", timezone="America/New_York", holidays="US-NY")
@@ -148,3 +148,10 @@ def test_the_repeated_hour_has_the_mean_of_its_two_weathers():
     frame = weather((utc(2018, 11, 4, 5), None, 10.0), (utc(2018, 11, 4, 6), None, 20.0))
     archive = build_weather(frame, NEW_YORK, datetime(2018, 11, 4), 24, hindsight=True)
     assert archive.at(0, np.array([1]))[0, 0] == 15
+
+
+@pytest.mark.parametrize("name", ["Mars/Base", "", "../etc", "America"])
+def test_a_time_zone_that_does_not_exist_is_refused(name):
+    """And named, with an example of one."""
+    with pytest.raises(InputError, match="no time zone .*America/New_York"):
+        check_zone(name)

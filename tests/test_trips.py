@@ -152,6 +152,13 @@ def test_noise_is_refused_or_counted(noise):
     assert counts.rows_read == len(found) + counts.skipped.total()
 
 
+@given(st.binary(min_size=1, max_size=300))
+def test_noise_alone_is_refused(noise):
+    """Bytes without a header are no trip file, and nothing else goes wrong with them."""
+    with pytest.raises(FileRefused):
+        list(parse_trips(io.BytesIO(noise), "x", ZONE, TripCounts()))
+
+
 def write(path, data):
     """A file with these bytes."""
     path.write_bytes(data)

@@ -15,13 +15,18 @@ import typer
 
 from bikecast.cli.terminal import Steps, errors, print_json, print_table
 from bikecast.errors import BikecastError, InputError, UnknownName
-from bikecast.history import History, build_history, build_weather
+from bikecast.history import History, build_history, build_weather, check_zone
 from bikecast.panels import read_panel, read_stations
 from bikecast.records import MAX_HORIZON, System
 from bikecast.weather import read_weather
 
 DEFAULT_MODEL = "xgboost"
-SHOWN = ("mae", "rmse", "wape", "mase", "pinball", "coverage_80", "net_flow_mae", "skill")
+SHOWN = {
+    **{name: name for name in ("mae", "rmse", "wape", "mase", "pinball")},
+    "coverage_80": "cover 80",
+    "net_flow_mae": "net flow",
+    "skill": "skill",
+}
 
 
 class WeatherMode(StrEnum):
@@ -59,6 +64,10 @@ def backtest(
     if not 1 <= horizon <= MAX_HORIZON:
         raise InputError(f"--horizon is {horizon}", hint=f"write 1 to {MAX_HORIZON}")
     began, step_hours = _day(start), _hours(every)
+    for option, path in (("--out", out), ("--scores", scores)):
+        if path and not path.parent.is_dir():
+            raise InputError(f"{option}: no folder {path.parent}", hint="make it first")
+    check_zone(timezone)
     steps = Steps()
     with steps.step("read the panel") as step:
         system = System("backtest", timezone=timezone, holidays=holidays)
@@ -184,11 +193,11 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     else:
         rows = [
             [name]
-            + [f"{s['overall'][k]:.4f}" if k in s["overall"] else "–" for k in SHOWN]
+            + [f"{s['overall'][k]:.3f}" if k in s["overall"] else "–" for k in SHOWN]
             + [f"{s['overall']['n']:,}", f"{s['seconds']:.1f}"]
             for name, s in document["models"].items()
         ]
         window = document["window"]
         title = f"{window['days']} days from {window['start']}, {window['horizon']} h ahead"
-        print_table(title, ["model", *SHOWN, "n", "seconds"], rows)
+        print_table(title, ["model", *SHOWN.values(), "n", "seconds"], rows)
     errors.print(f"peak memory {gigabytes:.2f} GB", highlight=False)

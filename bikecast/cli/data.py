@@ -11,7 +11,8 @@ from bikecast import collect
 from bikecast.cli.open import opened
 from bikecast.cli.terminal import Steps, output, print_json, print_table
 from bikecast.config import read_settings
-from bikecast.errors import InputError, UnknownName
+from bikecast.errors import InputError
+from bikecast.history import check_zone, public_holidays
 from bikecast.records import ImportReport, System
 from bikecast.store import Store
 
@@ -126,21 +127,23 @@ def ensure_system(store: Store, system: System) -> None:
 
     :raises InputError: for a new system without a time zone, or another one than it has.
     """
-    try:
-        known = store.system(system.system_id)
-    except UnknownName:
-        if not system.timezone:
-            raise InputError(
-                f"system {system.system_id!r} is new and its time zone is not known",
-                hint="add --timezone, as in --timezone America/New_York",
-            ) from None
-        store.add_system(system)
-        return
+    known = {s.system_id: s for s in store.systems()}.get(system.system_id)
+    if known is None and not system.timezone:
+        raise InputError(
+            f"system {system.system_id!r} is new and its time zone is not known",
+            hint="add --timezone, as in --timezone America/New_York",
+        )
+    if known is not None:
+        given = {k: v for k, v in dataclasses.asdict(system).items() if v}
+        system = dataclasses.replace(known, **given)
+    check_zone(system.timezone)
+    public_holidays(system.holidays, [])
+    has = store.add_system(system)
     for name in ("timezone", "holidays"):
-        given, has = getattr(system, name), getattr(known, name)
-        if given and given != has:
+        if getattr(system, name) != getattr(has, name):
             raise InputError(
-                f"system {system.system_id!r} has {name} {has!r}, not {given!r}",
+                f"system {system.system_id!r} has {name} {getattr(has, name)!r}, "
+                f"not {getattr(system, name)!r}",
                 hint=f"leave --{name} out, or use another --system",
             )
 

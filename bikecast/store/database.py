@@ -64,12 +64,22 @@ class Store:
         """See that this release may read the database."""
         schema.check_readable(self.status())
 
-    def add_system(self, system: System) -> None:
-        """Make a system known; one that is known is left as it is."""
+    def add_system(self, system: System) -> System:
+        """Make a system known; one that has had an import is left as it is.
+
+        :returns: the system as it is now.
+        """
         with self._importing(system.system_id) as connection:
             fetch(
                 connection,
-                "INSERT INTO system VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                """
+                INSERT INTO system AS s (system_id, name, timezone, holidays, simulated)
+                VALUES (%s, %s, %s, %s, %s)
+                ON CONFLICT (system_id) DO UPDATE SET name = excluded.name,
+                    timezone = excluded.timezone, holidays = excluded.holidays,
+                    simulated = excluded.simulated
+                WHERE NOT EXISTS (SELECT FROM import_file f WHERE f.system_id = s.system_id)
+                """,
                 (
                     system.system_id,
                     system.name,
@@ -78,6 +88,7 @@ class Store:
                     system.simulated,
                 ),
             )
+        return self.system(system.system_id)
 
     def systems(self) -> list[System]:
         """All systems, by id."""

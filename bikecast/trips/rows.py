@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, Literal
 import polars as pl
 
 from bikecast.errors import FileRefused
+from bikecast.tabular import is_binary
 
 BLOCK = 24 << 20  # bytes parsed at once
 LONGEST = timedelta(hours=24)  # beyond it the operators themselves call a bike lost or stolen
@@ -98,14 +99,14 @@ def _header(stream: BinaryIO, name: str) -> tuple[list[str], bytes]:
     if not first.strip():
         raise FileRefused(f"{name} is empty", hint="give a trip file with rows")
     line, _, rest = first.partition(b"\n")
-    if b"\0" in line or len(line) > 10_000:
+    if is_binary(line) or len(line) > 10_000:
         raise FileRefused(f"{name} is binary, not csv", hint="give a csv, gz or zip of trips")
     text = line.decode("utf-8-sig", "replace").strip()
     if text.lstrip().startswith("<"):
         raise FileRefused(f"{name} is a web page, not csv", hint="download the file again")
     if not rest.strip():
         raise FileRefused(f"{name} has a header and no row", hint="give a trip file with rows")
-    return next(csv.reader([text])), rest
+    return _fields(text), rest
 
 
 def _columns(header: list[str], name: str) -> tuple[list[tuple[int, str]], bool]:

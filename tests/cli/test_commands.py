@@ -151,6 +151,8 @@ def test_a_backtest_with_observed_weather_says_hindsight(panel, tmp_path):
         (["--model", "oracle"], "no model 'oracle'"),
         (["--holidays", "XX"], "no holiday calendar"),
         (["--stations", "none.csv"], "none.csv"),
+        (["--out", "none/p.parquet"], "--out: no folder none"),
+        (["--timezone", "Mars/Base"], "Mars/Base"),
     ],
 )
 def test_bad_options_of_a_backtest_are_input_errors(panel, words, says):

@@ -152,6 +152,22 @@ def test_two_systems_need_a_choice(run, store, files):
         run("import", "trips", files["trips"], "--system", "c")
 
 
+def test_a_system_can_be_put_right_until_its_first_import(run, store, files, tmp_path):
+    """A mistyped zone or calendar is refused; a wrong one may be replaced before data are in."""
+    words = ("import", "panel", tmp_path / "none.csv", "--system", "c", "--timezone")
+    with pytest.raises(InputError, match="no time zone 'Mars/Base'"):
+        run(*words, "Mars/Base")
+    with pytest.raises(InputError, match="no holiday calendar 'QQ'"):
+        run(*words, "America/Chicago", "--holidays", "QQ")
+    assert store.systems() == []
+    with pytest.raises(InputError, match="none.csv"):
+        run(*words, "America/Chicago")
+    run("import", "panel", files["panel"], "--system", "c", "--timezone", "America/New_York")
+    assert store.system("c").timezone == "America/New_York"
+    with pytest.raises(InputError, match="has timezone 'America/New_York', not"):
+        run(*words, "America/Chicago")
+
+
 def test_a_refresher_outlives_what_it_depends_on(run, store, monkeypatch):
     """`forecast --every` says what is wrong and tries again until it is stopped."""
     store.add_system(System("a"))
