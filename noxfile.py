@@ -94,6 +94,13 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what the README promises; fail where a bar is missed."""
+    install(session)
+    session.run("python", "tests/bench/month.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run `bikecast demo`."""
     install(session)

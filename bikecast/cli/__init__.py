@@ -34,6 +34,9 @@ app.command()(service.predict)
 app.command()(service.serve)
 
 
+INTERRUPTED = 130
+
+
 def print_version(asked: bool) -> None:
     """Print the version and stop, where it is asked for."""
     if asked:
@@ -63,6 +66,8 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # Typer has caught it and answers with its code
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except TyperException as error:
         told = f"error: {error.format_message()}; `--help` shows how it is used"
@@ -70,7 +75,7 @@ def _run() -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         errors.print("stopped")
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if "--verbose" in sys.argv:
             traceback.print_exc()

@@ -157,6 +157,7 @@ def _service(database: Opened, steps: Steps, system: System) -> Iterator[str]:
         "BIKECAST_SYSTEM": system.system_id,
         "BIKECAST_BIND": settings.bind,
         "BIKECAST_DATA_DIR": str(settings.data_dir),
+        "BIKECAST_MODEL_NAME": settings.model_name,
     }
     url = f"http://{settings.bind}"
     with log.open("w") as out:
@@ -195,7 +196,8 @@ def _welcome(url: str, station: str, issue: Issue) -> None:
     simulated_note = " — [yellow]simulated data[/]" if issue.simulated else ""
     output.print(
         f"\nForecasts on [bold]{url}[/] from data up to {issue.as_of:%Y-%m-%d %H:%M}, "
-        f"{issue.model} version {issue.model_version}{simulated_note}. Ctrl-C stops.\n"
+        f"{issue.model} version {issue.model_version}{simulated_note}.\nCtrl-C stops.\n",
+        highlight=False,
     )
     body = json.dumps({"station_id": station})
     for line in (

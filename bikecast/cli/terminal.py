@@ -67,7 +67,8 @@ class Steps:
             self._bar.remove_task(current.task)
             self._bar.stop()
         seconds = time.monotonic() - began
-        errors.print(f"[green]✓[/] {what}  [dim]{current.outcome} {seconds:.1f} s[/]")
+        done = f"[green]✓[/] {what}  [dim]{current.outcome} {seconds:.1f} s[/]"
+        errors.print(done, highlight=False)
 
 
 class Step:

@@ -84,6 +84,7 @@ def test_demo_without_a_network_answers_and_says_simulated(home):
     _, first = home
     answer = json.loads(first.stdout)
     assert answer["simulated"] is True
+    assert answer["model"]["name"] == "bike-demand-forecaster-simulated"
     # A mean of 0.02 bikes lies above an interval whose ends are both 0.
     assert 0 <= answer["pickups"]["lower"] <= answer["pickups"]["upper"]
     assert answer["pickups"]["mean"] >= 0
@@ -171,7 +172,7 @@ def test_a_running_demo_keeps_its_folder_and_port_and_stops_on_ctrl_c(home):
     finally:
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
-    assert running.returncode == 130, err
+    assert running.returncode == 130 and err.endswith("stopped\n"), err
     assert out.count("curl ") == 3
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health")
