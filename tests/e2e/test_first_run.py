@@ -36,6 +36,7 @@ def bikecast(*words, data_dir, timeout=600):
     """Run the command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "bikecast", *words],
+        cwd=data_dir,  # away from the checkout: what is installed is run
         env=environment(data_dir),
         capture_output=True,
         text=True,
@@ -48,6 +49,7 @@ def interrupted(folder, stop, after):
     words = ["demo", "--once", "--bind", f"127.0.0.1:{free_port()}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "bikecast", *words],
+        cwd=folder,
         env=environment(folder),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -156,6 +158,7 @@ def test_a_running_demo_keeps_its_folder_and_port_and_stops_on_ctrl_c(home):
     port = free_port()
     running = subprocess.Popen(
         [sys.executable, "-m", "bikecast", "demo", "--bind", f"127.0.0.1:{port}"],
+        cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

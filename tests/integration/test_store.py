@@ -13,6 +13,8 @@ import pytest
 
 from bikecast.collect import import_panel, import_stations, import_trips, import_weather
 from bikecast.errors import FileRefused, InputError, SchemaTooNew, Unavailable, UnknownName
+from bikecast.models import MODELS
+from bikecast.models.base import Grid
 from bikecast.records import FORECAST_COLUMNS, Issue, Station, System
 from bikecast.store import Store, ensure_database
 from bikecast.store.schema import script_location
@@ -376,6 +378,47 @@ def test_releases_that_start_at_once_migrate_once(postgres):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: Store(url).upgrade(), range(4)))
     assert Store(url).status().pending == ()
+
+
+def dst_ride(n, start, end):
+    """A ride from A1 to B2 between two local times."""
+    return ride(n, datetime.fromisoformat(start)).replace(
+        str(datetime.fromisoformat(start) + timedelta(minutes=10)), end
+    )
+
+
+def test_the_two_dst_days_of_2018_by_hand(city, tmp_path):
+    """23 hours on March 11, 25 in 24 rows on November 4, and the week after looks back right."""
+    rides = [
+        dst_ride(1, "2018-03-11 00:10:00", "2018-03-11 00:30:00"),
+        dst_ride(2, "2018-03-11 01:55:00", "2018-03-11 03:05:00"),  # ten minutes
+        dst_ride(3, "2018-03-11 02:30:00", "2018-03-11 02:40:00"),  # never
+        dst_ride(4, "2018-03-11 03:30:00", "2018-03-11 03:40:00"),
+        dst_ride(5, "2018-03-11 23:10:00", "2018-03-11 23:20:00"),
+        dst_ride(6, "2018-11-04 00:10:00", "2018-11-04 00:20:00"),
+        dst_ride(7, "2018-11-04 01:10:00", "2018-11-04 01:20:00"),  # before the clocks go back
+        dst_ride(8, "2018-11-04 01:10:00", "2018-11-04 01:25:00"),  # an hour later
+        dst_ride(9, "2018-11-04 01:50:00", "2018-11-04 01:10:00"),  # twenty minutes
+        dst_ride(10, "2018-11-04 03:30:00", "2018-11-04 03:10:00"),  # back in time
+        dst_ride(11, "2018-11-11 00:10:00", "2018-11-11 00:20:00"),
+    ]
+    report = import_trips(city, "city", [write(tmp_path / "dst.csv", HEADER, rides)])[0]
+    assert report.rows_used == 9
+    assert report.skipped == {"time that does not exist": 1, "negative duration": 1}
+    hours = city.hourly("city")
+    spring = hours.filter(pl.col("hour").dt.date() == date(2018, 3, 11), station_id="A1")
+    assert spring["hour"].dt.hour().to_list() == [0, 1, *range(3, 24)]
+    assert spring["pickups"].to_list() == [1, 1, 1, *[0] * 19, 1]
+    back = hours.filter(pl.col("hour").dt.date() == date(2018, 3, 11), station_id="B2")
+    assert back["returns"].to_list()[:3] == [1, 0, 2]
+    autumn = hours.filter(pl.col("hour").dt.date() == date(2018, 11, 4), station_id="A1")
+    assert autumn["pickups"].to_list() == [1, 3, *[0] * 22]
+    history = city.history("city")
+    assert np.isnan(history.flows[0, history.index(datetime(2018, 3, 11, 2))]).all()
+    naive = MODELS["naive"]()
+    naive.fit(history, Grid(24))
+    origin = np.array([history.index(datetime(2018, 11, 11))])
+    assert naive.predict(history, origin, 3).mean[0, :, 0, 0].tolist() == [1, 3, 0]
 
 
 def test_the_hour_that_spring_skips_is_not_there(city, tmp_path):
