@@ -1,5 +1,6 @@
 """The command line: each command parses, calls one verb, and prints."""
 
+import os
 import signal
 import sys
 import traceback
@@ -60,6 +61,9 @@ def main() -> NoReturn:
     0 done; 1 the answer is no; 2 wrong usage or bad input; 3 could not run; 130 and 143 signals.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    # XGBoost's threads wait for each other in a loop otherwise; beside another busy program that
+    # made a training of 18 s one of more than 60, and of 32 s this way.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(_run())
 
 

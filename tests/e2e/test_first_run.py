@@ -60,7 +60,8 @@ def interrupted(folder, stop, after):
             break
     time.sleep(1)
     process.send_signal(stop)
-    rest = process.stderr.read()
+    with process.stderr:
+        rest = process.stderr.read()
     assert process.wait(60) == 128 + stop, rest
     assert "Traceback" not in rest
     assert not (folder / "postgres.url").exists()
