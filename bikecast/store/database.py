@@ -11,7 +11,7 @@ import polars as pl
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from bikecast.errors import InputError, UnknownName
+from bikecast.errors import FileRefused, InputError, UnknownName
 from bikecast.history import History, build_history, build_weather
 from bikecast.records import WEATHER, ImportReport, Issue, Station, System
 from bikecast.store import hours, issues, schema
@@ -345,6 +345,13 @@ def _remember(
     skipped: Counter[str],
     notes: Counter[str] = Counter(),
 ) -> ImportReport:
+    """Write down that a file is in.
+
+    :raises FileRefused: where none of its rows could be used; the caller's transaction is undone.
+    """
+    if not used and skipped.total() and not skipped["duplicate ride"]:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items()))
+        raise FileRefused(f"no row of {file.name} can be used: {reasons}", hint="give another file")
     fetch(
         connection,
         """

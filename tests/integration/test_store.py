@@ -270,6 +270,16 @@ def test_a_file_that_breaks_off_leaves_nothing_and_the_others_come_in(city, apri
     assert city.hourly("city")["pickups"].sum() == 120
 
 
+def test_a_file_without_a_usable_row_is_refused(city, rows, tmp_path):
+    """With the reasons; it is not remembered as imported, and no station is made."""
+    bad = [old_ride(1, datetime(2021, 1, 1, 8)).replace("2021-01-01", "1 January")]
+    path = write(tmp_path / "bad.csv", LEGACY, bad)
+    for _ in range(2):
+        with pytest.raises(FileRefused, match="no row of .*bad.csv can be used: 1 unreadable time"):
+            import_trips(city, "city", [path])
+    assert city.stations("city") == () and rows("SELECT count(*) FROM import_file") == [(0,)]
+
+
 def test_an_interrupted_import_leaves_nothing(city, april):
     """Ctrl-C in the middle of a file rolls it back; the next import brings it in."""
 
