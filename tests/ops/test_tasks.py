@@ -1,0 +1,65 @@
+"""Tasks as `inv` runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def inv(tmp_path):
+    """Run `inv` in a folder with two environments."""
+    folder = tmp_path / "deploy" / "environments"
+    folder.mkdir(parents=True)
+    text = (TOP / "deploy" / "environments" / "example.toml").read_text()
+    for source in ('{env = "REGISTRY_PASSWORD"}', '{env = "BIKECAST_DATABASE_URL"}'):
+        text = text.replace(source, '"hidden"')
+    for source in ('{file = "~/.ssh/id_ed25519"}', '{file = "~/.ssh/known_hosts"}'):
+        text = text.replace(source, '"hidden"')
+    text = text.replace('{env = "REGISTRY_USERNAME"}', '"robot"')
+    text = text.replace('{env = "MLFLOW_TRACKING_URI"}', '""')
+    (folder / "staging.toml").write_text(text)
+    (folder / "broken.toml").write_text(text.replace("workers ", "wrokers "))
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", "--search-root", str(TOP), *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_env_shows_what_comes_out_without_secrets(inv):
+    """In lines and as JSON; staging is the default."""
+    shown = inv("env")
+    assert 'service.system = "citibike-jc"' in shown.stdout and shown.returncode == 0
+    assert 'registry.username = "robot"' in shown.stdout and "protected = false" in shown.stdout
+    document = json.loads(inv("env", "--env", "staging", "--json").stdout)
+    assert document["release"]["steps"] == [5, 25, 50, 100]
+    assert "hidden" not in json.dumps(document["registry"]) + shown.stdout.replace(
+        'hosts.known_hosts = "hidden"', ""
+    )
+
+
+def test_a_wrong_environment_is_one_line_and_exit_code_2(inv):
+    """An unknown one and a misspelt key."""
+    unknown = inv("env", "--env", "prod")
+    assert unknown.returncode == 2 and "no environment 'prod'" in unknown.stderr
+    assert "known: broken, staging" in unknown.stderr
+    broken = inv("env", "--env", "broken")
+    assert broken.returncode == 2 and "service.wrokers: there is no such key" in broken.stderr
+    assert broken.stderr.count("\n") == 1
+
+
+def test_version_says_what_a_release_would_carry(inv):
+    """Version and commit, also where there is no checkout."""
+    assert json.loads(inv("version", "--json").stdout)["version"]
+    assert inv("version").stdout.startswith("bikecast ")
