@@ -1,6 +1,7 @@
 """Settings, and the only reader of the environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -80,3 +81,17 @@ def _convert(name: str, text: str, kind: type) -> object:
                 f"{PREFIX}{name.upper()} is {text!r}", hint="write a whole number"
             ) from error
     return Path(text).expanduser() if issubclass(kind, Path) else text
+
+
+def seconds(text: str) -> float:
+    """The seconds of ``90s``, ``10m`` or ``1h``.
+
+    >>> seconds("10m")
+    600.0
+
+    :raises InputError: for anything else.
+    """
+    found = re.fullmatch(r"(\d+)([smh])", text)
+    if not found or int(found[1]) == 0:
+        raise InputError(f"{text!r} is not a duration", hint="write it as in 90s, 10m or 1h")
+    return float(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])

@@ -10,8 +10,12 @@
     │   ├── InUse                  2  a port or a data folder is taken
     │   └── DiskFull               2  no room left where it must write
     ├── Refused                    1  the answer is no: a gate failed
-    └── Unavailable                3  something bikecast depends on does not answer
-        └── DownloadFailed         3  a file could not be fetched whole
+    ├── Unavailable                3  something bikecast depends on does not answer
+    │   ├── DownloadFailed         3  a file could not be fetched whole
+    │   └── HostGone               3  a host does not answer, or not in time
+    ├── CommandFailed              3  a command on a host ended with an error
+    └── Locked                     3  somebody else is at work on the hosts
+        └── LockLost               3  somebody else took the lock over
 
 The number is the exit code of the command line. Each message is one line that says what is
 wrong, where, and the next step.
@@ -76,3 +80,31 @@ class Unavailable(BikecastError):
 
 class DownloadFailed(Unavailable):
     """A file could not be fetched whole."""
+
+
+class HostGone(Unavailable):
+    """A host does not answer, or not in time."""
+
+
+class CommandFailed(BikecastError):
+    """A command on a host ended with an error.
+
+    :param host: name of the host.
+    :param command: its beginning, to be recognised by.
+    :param said: what it printed; its last lines are shown.
+    """
+
+    def __init__(self, host: str, command: str, code: int, said: str) -> None:
+        lines = [line for line in said.strip().splitlines() if line.strip()]
+        super().__init__(f"{host}: {lines[-1] if lines else f'exit code {code}'} (in: {command})")
+        self.host = host
+        self.code = code
+        self.said = said
+
+
+class Locked(BikecastError):
+    """Somebody else is at work on the hosts."""
+
+
+class LockLost(Locked):
+    """Somebody else took the lock over; whoever gets this changes nothing any more."""

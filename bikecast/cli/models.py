@@ -1,7 +1,6 @@
 """``bikecast train``, ``forecast`` and ``model``: learn, issue, compare, promote."""
 
 import dataclasses
-import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,8 @@ import typer
 
 from bikecast.cli.open import Opened, chosen_system, commit, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
-from bikecast.config import read_settings
-from bikecast.errors import BikecastError, InputError
+from bikecast.config import read_settings, seconds
+from bikecast.errors import BikecastError
 from bikecast.records import Issue, ModelVersion
 
 if TYPE_CHECKING:
@@ -105,20 +104,6 @@ def issue_now(database: Opened, system_id: str) -> Issue:
     from bikecast.forecast import issue_forecast
 
     return issue_forecast(database.store, database.registry, system_id, datetime.now(UTC))
-
-
-def seconds(text: str) -> float:
-    """The seconds of ``90s``, ``10m`` or ``1h``.
-
-    >>> seconds("10m")
-    600.0
-
-    :raises InputError: for anything else.
-    """
-    found = re.fullmatch(r"(\d+)([smh])", text)
-    if not found or int(found[1]) == 0:
-        raise InputError(f"{text!r} is not a duration", hint="write it as in 90s, 10m or 1h")
-    return float(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
 
 
 @model.command("list", epilog="Example: bikecast model list")

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -23,6 +24,7 @@ GRACEFUL_SECONDS = 20
 # Longer than a proxy keeps an idle connection (nginx: 60 s), so that it is never we who close one
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
+UNIX = "unix:"
 
 
 def serve(
@@ -72,14 +74,16 @@ def serve(
 def listen(bind: str) -> socket.socket:
     """Take an address before anything is forked.
 
-    :param bind: ``host:port``, IPv6 in brackets; port 0 takes a free one.
+    :param bind: ``host:port``, IPv6 in brackets, port 0 takes a free one; or ``unix:/path``.
     :raises InUse: where another process listens there.
     :raises InputError: for what is no address of this machine.
     """
+    if bind.startswith(UNIX):
+        return _listen_on_file(bind)
     host, _, port = bind.rpartition(":")
     bare_ipv6 = ":" in host and not host.startswith("[")
     if not host or bare_ipv6 or not port.isdecimal() or int(port) > 65535:
-        raise InputError(f"{bind!r} is no address", hint="write --bind host:port")
+        raise InputError(f"{bind!r} is no address", hint="write --bind host:port or unix:/path")
     try:
         where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         family, kind, _, _, address = where[0]
@@ -96,6 +100,28 @@ def listen(bind: str) -> socket.socket:
     return listener
 
 
+def _listen_on_file(bind: str) -> socket.socket:
+    path = bind.removeprefix(UNIX)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _answers(path):
+            raise OSError(errno.EADDRINUSE, "")
+        # What a process that ended hard has left behind.
+        Path(path).unlink(missing_ok=True)
+        listener.bind(path)
+        os.chmod(path, 0o660)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(bind, error) from error
+    return listener
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        return asking.connect_ex(path) == 0
+
+
 def _cannot_listen(bind: str, error: OSError) -> InputError:
     if error.errno == errno.EADDRINUSE:
         return InUse(f"{bind} is in use by another process", hint="choose another with --bind")
@@ -103,6 +129,8 @@ def _cannot_listen(bind: str, error: OSError) -> InputError:
 
 
 def _url(listener: socket.socket) -> str:
+    if listener.family == socket.AF_UNIX:
+        return UNIX + str(listener.getsockname())
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -15,7 +15,7 @@ from invoke import Collection
 from typer.testing import CliRunner
 
 from bikecast.cli import app
-from bikecast.cli.models import seconds
+from bikecast.config import seconds
 from bikecast.errors import InputError
 from bikecast.ops import tasks as operations
 

@@ -1,6 +1,7 @@
 """Taking the address; the running server is tested in tests/integration/test_serve.py."""
 
 import socket
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -56,3 +57,17 @@ def test_less_than_one_worker_is_refused() -> None:
     """gunicorn would wait for ever."""
     with pytest.raises(InputError, match="0 workers"):
         serve(Settings(bind="127.0.0.1:0", workers=0), never)
+
+
+def test_a_unix_socket_is_taken_also_where_a_dead_one_lies(tmp_path: Path) -> None:
+    """The owner and its group may connect; a living server's socket is not taken away."""
+    bind = f"unix:{tmp_path / 'api.sock'}"
+    listen(bind).close()
+    with listen(bind):
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(tmp_path / "api.sock"))
+        assert (tmp_path / "api.sock").stat().st_mode & 0o777 == 0o660
+        with pytest.raises(InUse, match="api.sock is in use"):
+            listen(bind)
+    with pytest.raises(InputError, match="cannot listen on unix:.*No such file"):
+        listen(f"unix:{tmp_path}/none/api.sock")
