@@ -1,0 +1,347 @@
+"""A host over SSH, and several of them at once; every connection and command has a time limit."""
+
+import base64
+import hashlib
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from bikecast.errors import BikecastError, CommandFailed, HostGone, InputError, LockLost
+from bikecast.ops.commands import LOST, Command
+from bikecast.ops.environment import Address, Hosts
+
+T = TypeVar("T")
+POLL = 0.004  # seconds between looks at a channel
+LEFT_BEHIND = 5.0  # seconds that an interrupted fleet waits for what is under way
+
+
+class Host(Protocol):
+    """Where commands are run."""
+
+    name: str
+
+    def run(self, command: Command) -> str:
+        """Run a command to its end; what it printed on stdout.
+
+        :raises CommandFailed: with what it said, where its exit code is not 0.
+        :raises LockLost: where the host says that the lock is somebody else's.
+        :raises HostGone: where the host does not answer in time.
+        """
+
+    def tunnel(self, port: int) -> Any:
+        """A context manager: a local port that leads to this port of the host itself."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class SshHost:
+    """A host by its address, with the key and the known host keys of its environment."""
+
+    def __init__(self, address: Address, settings: Hosts) -> None:
+        self.name = address.host if address.port == 22 else f"{address.host}:{address.port}"
+        self._address = address
+        self._settings = settings
+        self._connection: Any = None
+        self._opening = threading.Lock()
+
+    def _open(self) -> Any:
+        with self._opening:
+            if self._connection is None or not self._connection.is_connected:
+                self._connection = connect(self._address, self._settings)
+            return self._connection
+
+    def run(self, command: Command) -> str:
+        """See :class:`Host`."""
+        limit = command.timeout or self._settings.command_timeout
+        with self._reaching():
+            channel = self._open().create_session()
+            try:
+                channel.settimeout(limit)
+                # The host itself ends what we no longer wait for.
+                channel.exec_command(f"timeout -k 5 {limit:.0f} {command.text()}")
+                if command.stdin:
+                    channel.sendall(command.stdin.encode())
+                channel.shutdown_write()
+                code, out, said = _finish(channel, limit + 5)
+            finally:
+                channel.close()
+        if code == LOST:
+            raise LockLost(
+                f"{self.name}: the lock is not ours any more; nothing was changed",
+                hint="see who has it with `inv status`",
+            )
+        if code:
+            raise CommandFailed(self.name, _shown(command), code, said or out)
+        return out
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        from paramiko import SSHException
+
+        try:
+            yield
+        except BikecastError:
+            raise
+        except (SSHException, OSError, EOFError) as error:
+            self._connection = None
+            why = str(error) or type(error).__name__
+            raise HostGone(
+                f"{self.name} does not answer: {why}", hint="see that it is up and reachable"
+            ) from error
+
+    @contextmanager
+    def tunnel(self, port: int) -> Iterator[int]:
+        """See :class:`Host`."""
+        with self._reaching():
+            connection = self._open()
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                local = free.getsockname()[1]
+            with connection.forward_local(
+                local, remote_port=port, remote_host="127.0.0.1", local_host="127.0.0.1"
+            ):
+                _listening(local)
+                yield local
+
+    def close(self) -> None:
+        """See :class:`Host`."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _listening(port: int) -> None:
+    """Fabric opens the local end in a thread of its own."""
+    until = time.monotonic() + 5
+    with socket.socket() as asking:
+        while asking.connect_ex(("127.0.0.1", port)):
+            if time.monotonic() > until:
+                raise TimeoutError("no tunnel could be opened")
+            time.sleep(POLL)
+
+
+def _shown(command: Command) -> str:
+    """A command in an error: a script by its beginning."""
+    first = " ".join(command.text().split())
+    return first if len(first) <= 80 else first[:79] + "…"
+
+
+def _finish(channel: Any, limit: float) -> tuple[int, str, str]:
+    """Read all that a command prints until it ends: its exit code, stdout, stderr."""
+    out, said = bytearray(), bytearray()
+    until = time.monotonic() + limit
+    while True:
+        # Asked first: what is read after the end was seen is all there is.
+        ended = channel.closed or (channel.exit_status_ready() and channel.eof_received)
+        while channel.recv_ready():
+            out += channel.recv(1 << 16)
+        while channel.recv_stderr_ready():
+            said += channel.recv_stderr(1 << 16)
+        if ended:
+            break
+        if time.monotonic() > until:
+            raise TimeoutError(f"no end of a command within {limit:.0f} s")
+        time.sleep(POLL)
+    code = channel.recv_exit_status()
+    if code == -1:
+        raise EOFError("the connection was closed")
+    return code, out.decode(errors="replace"), said.decode(errors="replace")
+
+
+def connect(address: Address, settings: Hosts) -> Any:
+    """An open Fabric connection.
+
+    :raises InputError: for a host key that is not known or another one, a key that is refused.
+    """
+    from fabric import Config, Connection
+    from paramiko import AuthenticationException, BadHostKeyException
+
+    connection = Connection(
+        address.host,
+        user=address.user,
+        port=address.port,
+        config=Config(overrides={"load_ssh_configs": False}),
+        connect_timeout=settings.connect_timeout,
+        connect_kwargs={
+            "pkey": private_key(settings.key.get_secret_value()),
+            "allow_agent": False,
+            "look_for_keys": False,
+            "banner_timeout": settings.connect_timeout,
+            "auth_timeout": settings.connect_timeout,
+            "channel_timeout": settings.connect_timeout,
+        },
+    )
+    _know(connection.client, settings.known_hosts)
+    try:
+        connection.open()
+    except BadHostKeyException as error:
+        raise InputError(
+            f"{address.host} shows another host key than the known one "
+            f"({fingerprint(error.key)} instead of {fingerprint(error.expected_key)})",
+            hint="find out why before you change hosts.known_hosts",
+        ) from error
+    except AuthenticationException as error:
+        raise InputError(
+            f"{address} refuses the key of hosts.key: {error}",
+            hint="add its public half to ~/.ssh/authorized_keys there",
+        ) from error
+    connection.transport.set_keepalive(5)
+    return connection
+
+
+def _know(client: Any, known_hosts: str) -> None:
+    """Accept the host keys of a known_hosts text and no others."""
+    from paramiko import MissingHostKeyPolicy
+    from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
+
+    class Refuse(MissingHostKeyPolicy):
+        def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+            name, _, port = hostname.strip("[").partition("]:")
+            raise InputError(
+                f"the host key of {hostname} is not known; it shows "
+                f"{key.get_name()} {fingerprint(key)}",
+                hint="if that is right, add it to hosts.known_hosts: ssh-keyscan "
+                + (f"-p {port} {name}" if port else name),
+            )
+
+    keys = client.get_host_keys()
+    for line in known_hosts.splitlines():
+        # Certificate authorities and revocations are not understood: their hosts stay unknown.
+        if not line.strip() or line.lstrip().startswith(("#", "@")):
+            continue
+        try:
+            entry = HostKeyEntry.from_line(line)
+        except InvalidHostKey as error:
+            raise InputError(
+                "hosts.known_hosts holds a line that is none", hint="copy it again"
+            ) from error
+        if entry:
+            for name in entry.hostnames:
+                keys.add(name, entry.key.get_name(), entry.key)
+    client.set_missing_host_key_policy(Refuse())
+
+
+def fingerprint(key: Any) -> str:
+    """As `ssh-keygen -l` shows it."""
+    digest = hashlib.sha256(key.asbytes()).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def private_key(text: str) -> Any:
+    """A private key without a passphrase, of any kind that SSH uses now.
+
+    :raises InputError: for what is none.
+    """
+    from paramiko import ECDSAKey, Ed25519Key, PasswordRequiredException, RSAKey, SSHException
+
+    for kind in (Ed25519Key, ECDSAKey, RSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(text.strip() + "\n"))
+        except PasswordRequiredException as error:
+            raise InputError(
+                "hosts.key has a passphrase", hint="give it decrypted, as by {command = …}"
+            ) from error
+        except (SSHException, ValueError):
+            continue
+    raise InputError("hosts.key is no private key", hint="give the key itself, not its path")
+
+
+class DryHost:
+    """Prints what it would run; what only looks may still be run on the host behind it."""
+
+    def __init__(self, host: Host, say: Callable[[str], None]) -> None:
+        self.name = host.name
+        self._host = host
+        self._say = say
+
+    def run(self, command: Command) -> str:
+        """See :class:`Host`."""
+        self._say(f"{self.name}$ {command.text()}" + (" < (not shown)" if command.stdin else ""))
+        return self._host.run(command) if command.reads else command.pretend
+
+    def tunnel(self, port: int) -> Any:
+        """Nobody asks through it in a dry run."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See :class:`Host`."""
+        self._host.close()
+
+
+class Fleet:
+    """All hosts of an environment.
+
+    :param concurrency: how many are worked on at a time.
+    """
+
+    def __init__(self, hosts: tuple[Host, ...], concurrency: int) -> None:
+        self.hosts = hosts
+        self._places = threading.Semaphore(concurrency)
+
+    def each(
+        self, do: Callable[[Host], T], hosts: tuple[Host, ...] | None = None
+    ) -> tuple[dict[Host, T], dict[Host, BikecastError]]:
+        """Do something on several hosts at once: what came of it, and where it failed.
+
+        Interrupted, it waits a moment for what is under way and leaves the rest.
+        """
+        done: dict[Host, T] = {}
+        failed: dict[Host, BikecastError] = {}
+        crashed: list[Exception] = []
+
+        def one(host: Host) -> None:
+            with self._places:
+                try:
+                    done[host] = do(host)
+                except BikecastError as error:
+                    failed[host] = error
+                except Exception as error:
+                    crashed.append(error)
+
+        chosen = self.hosts if hosts is None else hosts
+        threads = [threading.Thread(target=one, args=(h,), daemon=True) for h in chosen]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            until = time.monotonic() + LEFT_BEHIND
+            for thread in threads:
+                thread.join(max(until - time.monotonic(), 0))
+            raise
+        if crashed:
+            raise crashed[0]
+        order = {host: i for i, host in enumerate(chosen)}
+        return (
+            dict(sorted(done.items(), key=lambda item: order[item[0]])),
+            dict(sorted(failed.items(), key=lambda item: order[item[0]])),
+        )
+
+    def all(self, do: Callable[[Host], T], hosts: tuple[Host, ...] | None = None) -> dict[Host, T]:
+        """The same, where one failure makes it fail as a whole.
+
+        :raises BikecastError: the first failure, naming the others.
+        """
+        done, failed = self.each(do, hosts)
+        if failed:
+            raise together(failed)
+        return done
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for host in self.hosts:
+            host.close()
+
+
+def together(failed: dict[Host, BikecastError]) -> BikecastError:
+    """One error for what failed on several hosts: the first in full, the others by their name."""
+    first = next(iter(failed.values()))
+    others = [h.name for h in list(failed)[1:]]
+    if others:
+        first.what += f" (also failed: {', '.join(others)})"
+    return first

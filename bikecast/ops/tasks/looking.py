@@ -1,0 +1,181 @@
+"""``inv setup``, ``status``, ``releases``, ``smoke``, ``logs`` and ``exec``: look at the hosts."""
+
+import shlex
+import time
+from json import dumps
+from typing import Any
+
+from invoke import Context, Exit, task
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bikecast.errors import BikecastError, InputError
+from bikecast.ops import commands, setup
+from bikecast.ops.commands import PROXY, service_name
+from bikecast.ops.host import Host
+from bikecast.ops.preparing import try_out
+from bikecast.ops.release import history
+from bikecast.ops.reports import Row, advice, merged, row_of
+from bikecast.ops.site import Site, look, look_if_up
+from bikecast.ops.smoke import asking, expect
+from bikecast.ops.state import HostState
+from bikecast.ops.tasks.common import helped, told
+from bikecast.ops.tasks.work import site_of
+
+
+def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+@task(name="setup", help=helped("env", "dry", "json"))  # type: ignore[untyped-decorator]
+def setup_task(
+    context: Context, env: str = "staging", dry: bool = False, json: bool = False
+) -> None:
+    """Check that the hosts are fit for releases, and prepare them: inv setup --env staging.
+
+    Says what is missing and how to get it. Nothing that is there is changed; run it as often as
+    you like.
+    """
+    with told(), site_of(context, env, dry) as site:
+        answers, gone = site.fleet.each(lambda h: h.run(setup.ask(site.env)))
+        found = {h.name: setup.findings(text, site.env, time.time()) for h, text in answers.items()}
+        if json:
+            print(dumps({name: [vars(f) for f in of] for name, of in found.items()}, indent=2))
+        for name, of in () if json else found.items():
+            for finding in of:
+                mark = "✓" if finding.fine else "✗"
+                remedy = "" if finding.fine else f": {finding.remedy}"
+                print(f"{name} {mark} {finding.what}{remedy}")
+        if gone:
+            raise next(iter(gone.values()))
+        unfit = [name for name, of in found.items() if not all(f.fine for f in of)]
+        if unfit:
+            raise InputError(f"not fit yet: {', '.join(unfit)}", hint="see the lines marked ✗")
+        site.on_all(lambda h: commands.prepare(site.directory))
+        site.say(f"{', '.join(found)}: ready for `inv deploy --env {env}`")
+
+
+@task(help=helped("env", "json"))  # type: ignore[untyped-decorator]
+def status(context: Context, env: str = "staging", json: bool = False) -> None:
+    """Ask every host what runs, and warn of what is not as it should be: inv status.
+
+    Exit code 1 where something needs to be mended.
+    """
+    with told(), site_of(context, env) as site:
+        states, gone = look_if_up(site)
+        models, _ = site.fleet.each(lambda h: _model(site, h), tuple(states))
+        rows = [row_of(h.name, s, models.get(h, "")) for h, s in states.items()]
+        rows += [Row(h.name, error=error.what) for h, error in gone.items()]
+        warnings = advice(rows, {h.name: s for h, s in states.items()})
+        if json:
+            print(dumps({"hosts": [vars(r) for r in rows], "warnings": warnings}, indent=2))
+        else:
+            columns = [name for name in Row.__annotations__ if name != "error"]
+            show(env, columns, [r.cells() for r in rows])
+            for line in warnings:
+                print(f"! {line}")
+    if warnings:
+        raise Exit(code=1)
+
+
+def _model(site: Site, host: Host) -> str:
+    """The model that riders get answers of; empty where that cannot be asked."""
+    try:
+        with host.tunnel(site.env.proxy.port) as port:
+            answer = expect(asking(port, site.env.proxy.tls), "GET", "/model")
+            return f"{answer.get('name', '')} {answer.get('version', '')}".strip()
+    except BikecastError:
+        return ""
+
+
+@task(help=helped("env", "json", last="How many of the newest."))  # type: ignore[untyped-decorator]
+def releases(context: Context, env: str = "staging", last: int = 20, json: bool = False) -> None:
+    """List who released what, when, and how it ended: inv releases."""
+    with told(), site_of(context, env) as site:
+        entries = merged(history(site))[-last:]
+    if json:
+        print(dumps(entries, indent=2))
+        return
+    columns = ["at", "who", "action", "release", "verdict", "hosts"]
+    show(env, columns, [[str(e[c]) for c in columns] for e in entries])
+
+
+@task(help=helped("env"))  # type: ignore[untyped-decorator]
+def smoke(context: Context, env: str = "staging") -> None:
+    """Try what riders get on every host: inv smoke --env staging."""
+    with told(), site_of(context, env) as site:
+        states = look(site)
+        for release, hosts in _by_release(states).items():
+            try_out(site, release, dict.fromkeys(hosts, ""))
+
+
+def _by_release(states: dict[Host, HostState]) -> dict[str, list[Host]]:
+    found: dict[str, list[Host]] = {}
+    for host, state in states.items():
+        # While a canary runs either may answer.
+        found.setdefault("" if state.canary else state.release, []).append(host)
+    return found
+
+
+@task(  # type: ignore[untyped-decorator]
+    help=helped(
+        "env",
+        of="live, idle, proxy or refresher.",
+        host="Only this host.",
+        lines="How many of the newest lines.",
+    )
+)
+def logs(
+    context: Context, env: str = "staging", of: str = "live", host: str = "", lines: int = 50
+) -> None:
+    """Show the newest log lines of the service, the proxy or the refresher: inv logs --of proxy."""
+    with told(), site_of(context, env) as site:
+        for each, state in _chosen(look(site), host).items():
+            text = each.run(commands.last_lines(_container(state, of), lines))
+            for line in text.splitlines():
+                print(f"{each.name}| {line}")
+
+
+@task(  # type: ignore[untyped-decorator]
+    name="exec",
+    positional=["command"],
+    help=helped("env", command="Words for `bikecast`, quoted as one.", host="Another host."),
+)
+def execute(context: Context, command: str, env: str = "staging", host: str = "") -> None:
+    """Run a bikecast command in the live container of one host: inv exec "db status --json"."""
+    with told(), site_of(context, env) as site:
+        each, state = next(iter(_chosen(look(site), host).items()))
+        container = _container(state, "live")
+        words = ("docker", "exec", container, "bikecast", *shlex.split(command))
+        print(each.run(commands.Command(words)), end="")
+
+
+def _chosen(states: dict[Host, HostState], name: str) -> dict[Host, HostState]:
+    found = {h: s for h, s in states.items() if name in ("", h.name)}
+    if not found:
+        names = ", ".join(h.name for h in states)
+        raise InputError(f"no host {name!r} here", hint=f"there are {names}")
+    return found
+
+
+def _container(state: HostState, of: str) -> str:
+    live = state.live or "blue"
+    names: dict[str, Any] = {
+        "live": service_name(live),
+        "idle": service_name(state.idle),
+        "proxy": PROXY,
+        "refresher": commands.refresher_name(live),
+    }
+    if of not in names:
+        raise InputError(f"--of is {of!r}", hint=f"write one of {', '.join(names)}")
+    return str(names[of])

@@ -1,0 +1,162 @@
+"""``inv deploy``, ``rollback``, the canary's verbs and ``unlock``: what changes what riders get."""
+
+from json import dumps
+
+from invoke import Context, task
+
+from bikecast.config import seconds
+from bikecast.errors import InputError
+from bikecast.ops import commands, proxy
+from bikecast.ops.environment import Release
+from bikecast.ops.release import How, deploy
+from bikecast.ops.rollback import decide, rollback
+from bikecast.ops.site import look
+from bikecast.ops.tasks.common import confirm, helped, told
+from bikecast.ops.tasks.work import site_of, target_of
+
+RELEASE = "A tag or sha256:…; by default the image of the commit that is checked out."
+
+
+def how_of(release: Release, strategy: str, steps: str, bake: str) -> How:
+    """The steps and the time to watch, from the words given and the environment behind them.
+
+    :raises InputError: for words that are none of those.
+    """
+    chosen = strategy or release.strategy
+    if chosen not in ("blue-green", "canary"):
+        raise InputError(f"--strategy is {chosen!r}", hint="write blue-green or canary")
+    if steps and chosen != "canary":
+        raise InputError("--steps are for a canary", hint="add --strategy canary")
+    percents = release.steps if chosen == "canary" else (100,)
+    if steps:
+        parts = [part.strip() for part in steps.split(",")]
+        if not all(part.isdecimal() and 1 <= int(part) <= 100 for part in parts):
+            raise InputError(f"--steps is {steps!r}", hint="write percentages, as in 5,25,50,100")
+        percents = tuple(int(part) for part in parts)
+        if list(percents) != sorted(set(percents)) or percents[-1] != 100:
+            raise InputError(f"--steps is {steps!r}", hint="let them rise and end at 100")
+    return How(percents, seconds(bake) if bake not in ("", "0", "0s") else _none(bake, release))
+
+
+def _none(bake: str, release: Release) -> float:
+    return 0.0 if bake else release.bake
+
+
+@task(  # type: ignore[untyped-decorator]
+    name="deploy",
+    help=helped(
+        *("env", "dry", "json", "yes", "wait"),
+        release=RELEASE,
+        strategy="blue-green or canary; by default as the environment says.",
+        steps="Percentages of the requests for a canary, as in 5,25,50,100.",
+        bake="How long to watch after the switch and after each step, as in 30s.",
+        allow_dirty="Deploy the image of a tree that had changes.",
+    ),
+)
+def deploy_task(
+    context: Context,
+    env: str = "staging",
+    release: str = "",
+    strategy: str = "",
+    steps: str = "",
+    bake: str = "",
+    wait: str = "",
+    allow_dirty: bool = False,
+    yes: bool = False,
+    dry: bool = False,
+    json: bool = False,
+) -> None:
+    """Bring a release to all hosts, or leave them as they are: inv deploy --env staging.
+
+    It never builds: the image must be in the registry (inv build push). Riders have the release
+    that they had until the new one has proved itself on every host, and again if it fails later.
+    """
+    with told(), site_of(context, env, dry) as site:
+        how = how_of(site.env.release, strategy, steps, bake)
+        patience = seconds(wait) if wait else 0.0
+        target = target_of(site.env, release, allow_dirty)
+        if site.env.protected and not site.dry:
+            confirm(f"deploy {target.release} to {env}", yes)
+        deploy(site, target, how, wait=patience)
+        if json:
+            print(dumps({"environment": env, **vars(target), "verdict": "live"}))
+
+
+@task(  # type: ignore[untyped-decorator]
+    name="rollback",
+    help=helped(
+        *("env", "dry", "json", "yes", "wait"), to="A release to go to; by default the former one."
+    ),
+)
+def rollback_task(
+    context: Context,
+    env: str = "staging",
+    to: str = "",
+    wait: str = "",
+    yes: bool = False,
+    dry: bool = False,
+    json: bool = False,
+) -> None:
+    """Give riders the former release again, at once: inv rollback.
+
+    A canary is aborted, a mixed fleet put on the older of its releases. A second rollback goes one
+    release further back, never forward.
+    """
+    with told(), site_of(context, env, dry) as site:
+        patience = seconds(wait) if wait else 0.0
+        if site.env.protected and not site.dry:
+            confirm(f"roll {env} back", yes)
+        target = rollback(site, to, wait=patience)
+        if json:
+            print(dumps({"environment": env, **vars(target), "verdict": "live"}))
+
+
+@task(help=helped("env", "dry"))  # type: ignore[untyped-decorator]
+def canary_promote(context: Context, env: str = "staging", dry: bool = False) -> None:
+    """Give a canary all requests now: inv canary-promote."""
+    with told(), site_of(context, env, dry) as site:
+        decide(site, "promote")
+
+
+@task(help=helped("env", "dry"))  # type: ignore[untyped-decorator]
+def canary_abort(context: Context, env: str = "staging", dry: bool = False) -> None:
+    """Take all requests from a canary now: inv canary-abort."""
+    with told(), site_of(context, env, dry) as site:
+        decide(site, "abort")
+
+
+@task(help=helped("env", "dry", "yes"))  # type: ignore[untyped-decorator]
+def proxy_upgrade(
+    context: Context, env: str = "staging", yes: bool = False, dry: bool = False
+) -> None:
+    """Replace the proxies by ones with the environment's settings: inv proxy-upgrade.
+
+    For another image, port, certificate or configuration; see the README for what it costs.
+    """
+    with told(), site_of(context, env, dry) as site:
+        if site.env.protected and not site.dry:
+            confirm(f"replace the proxies of {env}", yes)
+        proxy.upgrade(site)
+
+
+@task(help=helped("env", "dry", "json", "yes"))  # type: ignore[untyped-decorator]
+def unlock(
+    context: Context,
+    env: str = "staging",
+    yes: bool = False,
+    dry: bool = False,
+    json: bool = False,
+) -> None:
+    """Take the lock away from whoever holds it: inv unlock.
+
+    Whoever that was changes nothing any more. A lock whose owner is gone expires by itself.
+    """
+    with told(), site_of(context, env, dry) as site:
+        held = {h.name: s.lock.owner for h, s in look(site).items() if s.lock}
+        if held and not site.dry:
+            owner = next(iter(held.values())).get("who", "somebody")
+            confirm(f"take the lock of {env} away from {owner}", yes)
+        site.on_all(lambda h: commands.break_lock(site.directory))
+        site.say(f"unlocked {', '.join(held) or 'nothing: no host was locked'}")
+        if json:
+            print(dumps(held))

@@ -1,0 +1,63 @@
+"""From the words of a task to a site and a target."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from invoke import Context
+
+from bikecast.errors import InputError
+from bikecast.ops.environment import Environment
+from bikecast.ops.host import DryHost, Fleet, Host, SshHost
+from bikecast.ops.images import IMAGES, read_commit, registry_client, repository, resolve
+from bikecast.ops.site import Site, Target
+from bikecast.ops.tasks.common import Narrator, environment, is_dry, who
+
+SHORT = 12  # digits of a commit that name a release
+
+
+@contextmanager
+def site_of(context: Context, env: str, dry: bool = False) -> Iterator[Site]:
+    """The site of an environment, hung up at the end."""
+    found, narrator = environment(env), Narrator()
+    dry = is_dry(context, dry)
+
+    def host(address: object) -> Host:
+        made = SshHost(address, found.hosts)  # type: ignore[arg-type]
+        return DryHost(made, narrator) if dry else made
+
+    fleet = Fleet(tuple(host(a) for a in found.hosts.addresses), found.hosts.concurrency)
+    try:
+        yield Site(found, fleet, who(), narrator, dry)
+    finally:
+        fleet.close()
+
+
+def target_of(env: Environment, release: str, allow_dirty: bool) -> Target:
+    """The release to deploy, found in the registry.
+
+    :param release: a tag or ``sha256:…``; empty: the image of the commit that is checked out.
+    :raises InputError: for a tree with changes, which no image was built from.
+    """
+    if not release:
+        commit = read_commit(Path())
+        if commit.changes and not allow_dirty:
+            raise InputError(
+                f"the tree has changes that no commit holds: {', '.join(commit.changes[:3])}",
+                hint="commit them, or add --allow-dirty",
+            )
+        release = commit.tag
+    username, password = env.registry.username, env.registry.password.get_secret_value()
+    api, training = (repository(env.registry.image, image) for image in IMAGES)
+    with registry_client() as client:
+        found = resolve(api, release, username, password, client)
+        tag = release if ":" not in release else _tag(found.revision, release)
+        beside = resolve(training, tag, username, password, client)
+    return Target(tag, found.digest, beside.digest)
+
+
+def _tag(revision: str, digest: str) -> str:
+    if not revision:
+        raise InputError(f"the image {digest} does not say its commit", hint="deploy it by its tag")
+    commit, _, changed = revision.partition("-")
+    return commit[:SHORT] + (f"-{changed}" if changed else "")

@@ -1,0 +1,244 @@
+"""A whole environment on a fleet: images of several releases, its file, and `inv` run against it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.hosts import Fleet, Host
+from fleet.images import nginx_image
+from fleet.machine import FleetError, until
+from fleet.registry import Registry
+from fleet.service import Database
+
+TOP = Path(__file__).parents[2]
+IMAGE = "bikecast-stage"
+PORT = 8000
+
+# Releases that differ from the real image in what a test needs, and in nothing else.
+VARIANT = """
+FROM {base}
+USER root
+{change}
+USER 10001:10001
+LABEL org.opencontainers.image.revision={revision}
+ENV BIKECAST_COMMIT={revision}
+"""
+NEVER_HEALTHY = 'CMD ["serve", "--workers", "none"]'
+# Answers as it should for some requests, then only with 500.
+LATER_FAILING = """RUN printf '%s\\n' \\
+ 'import bikecast.serve.app as app, itertools' \\
+ 'made, asked = app.create_app, itertools.count()' \\
+ 'def create(*a, **k):' \\
+ '    flask = made(*a, **k)' \\
+ '    flask.before_request(lambda: ("no", 500) if next(asked) > 60 else None)' \\
+ '    return flask' \\
+ 'app.create_app = create' > /venv/lib/python3.11/site-packages/spoiled.py \\
+ && echo 'import sys; sys.argv[0].endswith("bikecast") and __import__("spoiled")' \\
+  > /venv/lib/python3.11/site-packages/spoiled.pth"""
+REFRESHER = """RUN printf '#!/bin/sh\\nexec sleep 86400\\n' > /venv/bin/bikecast"""
+
+ENVIRONMENT = """
+protected = false
+
+[registry]
+image    = "{registry}/bikecast"
+username = "{username}"
+password = {{env = "REGISTRY_PASSWORD"}}
+
+[hosts]
+addresses   = [{addresses}]
+key         = {{file = "{key}"}}
+known_hosts = {{file = "{known_hosts}"}}
+connect_timeout = 5
+command_timeout = 60
+
+[proxy]
+port  = {port}
+image = "{nginx}"
+
+[release]
+bake = 3
+health_timeout = 40
+
+[service]
+system       = "{system}"
+workers      = 1
+database_url = {{env = "BIKECAST_DATABASE_URL"}}
+mlflow_tracking_uri = "http://mlflow.invalid"
+"""
+
+
+@dataclass
+class Done:
+    """A task that has ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def last(self) -> str:
+        """The line that says how it ended."""
+        return (self.err.strip().splitlines() or [""])[-1]
+
+
+class Stage:
+    """The environment `staging` for the time of a ``with`` block inside a fleet's.
+
+    :param folder: where the environment's file is written.
+    """
+
+    def __init__(
+        self, folder: Path, fleet: Fleet, hosts: list[Host], registry: Registry, database: Database
+    ) -> None:
+        self.folder = folder
+        self.fleet = fleet
+        self.hosts = hosts
+        self.registry = registry
+        self.database = database
+        self.nginx = nginx_image(registry)
+        self.write()
+
+    def write(self, **changes: str) -> None:
+        """Write the environment's file, lines changed by their key."""
+        environments = self.folder / "deploy" / "environments"
+        environments.mkdir(parents=True, exist_ok=True)
+        for name, text in (("key", self.fleet.key), ("known_hosts", self.fleet.known_hosts)):
+            (self.folder / name).write_text(text)
+            (self.folder / name).chmod(0o600)
+        text = ENVIRONMENT.format(
+            registry=self.registry.address,
+            username=self.registry.username,
+            addresses=", ".join(f'"{h.address}"' for h in self.hosts),
+            key=self.folder / "key",
+            known_hosts=self.folder / "known_hosts",
+            port=PORT,
+            nginx=self.nginx,
+            system=self.database.system,
+        )
+        lines = [
+            (
+                f"{key} = {changes[key]}"
+                if (key := line.partition("=")[0].strip()) in changes
+                else line
+            )
+            for line in text.splitlines()
+        ]
+        (environments / "staging.toml").write_text("\n".join(lines) + "\n")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What `inv` sees: secrets by the environment, and whom to trust."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith("BIKECAST_")}
+        return own | {
+            "REGISTRY_PASSWORD": self.registry.password,
+            "BIKECAST_DATABASE_URL": self.database.url,
+            "SSL_CERT_FILE": str(self.registry.ca_file),
+        }
+
+    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
+        """Start `inv`."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "invoke", "--search-root", str(TOP), *words],
+            cwd=self.folder,
+            env=self.environ | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def inv(self, *words: str, timeout: float = 240, **environ: str) -> Done:
+        """Run `inv` to its end."""
+        began = time.monotonic()
+        process = self.start(*words, **environ)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            raise AssertionError(f"inv {words} did not end: {out}\n{err}") from None
+        return Done(process.returncode, out, err, time.monotonic() - began)
+
+    def interrupted(self, after: str, number: int, *words: str) -> Done:
+        """Run `inv` until it says something, then send it a signal."""
+        began = time.monotonic()
+        process = self.start(*words)
+        assert process.stderr is not None
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if after in line:
+                os.kill(process.pid, number)
+                break
+        else:
+            raise AssertionError(f"it never said {after!r}: {''.join(seen)}")
+        rest = process.stderr.read()
+        process.wait(120)
+        assert process.stdout is not None
+        out = process.stdout.read()
+        return Done(process.returncode, out, "".join(seen) + rest, time.monotonic() - began)
+
+    def deploy(self, release: str, *words: str, **more: str) -> Done:
+        """`inv deploy` a release."""
+        return self.inv("deploy", "--release", release, *words, **more)
+
+    def status(self) -> dict:
+        """`inv status` as a document."""
+        done = self.inv("status", "--json")
+        return json.loads(done.out)
+
+    def live(self) -> dict[str, str]:
+        """The live release of every host that answers."""
+        return {h["host"]: h["release"] for h in self.status()["hosts"] if not h["error"]}
+
+    def urls(self) -> list[str]:
+        """Where riders ask."""
+        return [f"http://{h.ip}:{PORT}" for h in self.hosts]
+
+    def release(self, tag: str, change: str = "") -> str:
+        """Put a release into the registry: both images, under a tag that is its commit."""
+        assert len(tag) == 12, tag
+        base = base_image()
+        for name, suffix, what in (("api", "", change), ("refresher", "-training", REFRESHER)):
+            local = f"{IMAGE}-{name}:{tag}"
+            text = VARIANT.format(base=base, change=what, revision=tag.ljust(40, "0"))
+            build(local, "-", stdin=text)
+            self.registry.push(local, f"bikecast{suffix}:{tag}")
+        return tag
+
+    def reset(self) -> None:
+        """Hosts as they were before the first release, images kept."""
+        for host in self.hosts:
+            host.wipe()
+
+
+def base_image() -> str:
+    """The api image of this checkout, built once a session."""
+    local = f"{IMAGE}:base"
+    build(local, str(TOP), "--file", str(TOP / "deploy/Dockerfile"), "--target", "api")
+    return local
+
+
+def build(tag: str, context: str, *words: str, stdin: str = "") -> None:
+    """Build an image on this machine's engine; its cache makes a second time quick."""
+    done = subprocess.run(
+        ["docker", "build", "-q", "--tag", tag, *words, context],
+        input=stdin or None,
+        env=os.environ | {"DOCKER_BUILDKIT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    if done.returncode:
+        raise FleetError(f"docker build {tag}: {done.stderr[-2000:]}")
+
+
+__all__ = ["LATER_FAILING", "NEVER_HEALTHY", "Done", "Stage", "until"]
