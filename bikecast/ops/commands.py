@@ -74,7 +74,7 @@ FORMAT = (
 )
 LOOK = """
 command -v docker >/dev/null || { echo "no docker"; exit 0; }
-cd "$1" 2>/dev/null || { echo absent; exit 0; }
+cd "$1" 2>/dev/null && [ -L traffic/green ] || { echo absent; exit 0; }
 echo "clock $(date +%s.%N)"
 echo "user $(id -u):$(id -g)"
 echo "green $(readlink traffic/green)"
@@ -93,8 +93,8 @@ def look(directory: str) -> Command:
 
 
 def present(directory: str) -> Command:
-    """Fails where the host was never set up."""
-    text = '[ -d "$1" ] || { echo "$1 is not there: run inv setup" >&2; exit 1; }'
+    """Connect; fails where the host was never set up."""
+    text = '[ -L "$1/traffic/green" ] || { echo "it is not set up: run inv setup" >&2; exit 1; }'
     return replace(script(text, directory), reads=True)
 
 

@@ -70,14 +70,7 @@ class SshHost:
                 code, out, said = _finish(channel, limit + 5)
             finally:
                 channel.close()
-        if code == LOST:
-            raise LockLost(
-                f"{self.name}: the lock is not ours any more; nothing was changed",
-                hint="see who has it with `inv status`",
-            )
-        if code:
-            raise CommandFailed(self.name, _shown(command), code, said or out)
-        return out
+        return printed(self.name, command, code, out, said)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -112,6 +105,18 @@ class SshHost:
         """See :class:`Host`."""
         if self._connection is not None:
             self._connection.close()
+
+
+def printed(host: str, command: Command, code: int, out: str, said: str) -> str:
+    """What a command printed on stdout, or the error that its exit code stands for."""
+    if code == LOST:
+        raise LockLost(
+            f"{host}: the lock is not ours any more; nothing was changed",
+            hint="see who has it with `inv status`",
+        )
+    if code:
+        raise CommandFailed(host, _shown(command), code, said or out)
+    return out
 
 
 def _listening(port: int) -> None:

@@ -118,9 +118,7 @@ def check_ready(states: States, now: float) -> None:
         if not state.docker:
             raise InputError(f"{host.name} has no Docker", hint="`inv setup` says what to do")
         if not state.present:
-            raise InputError(
-                f"{host.name} is not set up: the directory is not there", hint="run `inv setup`"
-            )
+            raise InputError(f"{host.name} is not set up for releases", hint="run `inv setup`")
         apart = state.clock - now
         if abs(apart) > CLOCKS_APART:
             raise InputError(

@@ -64,7 +64,7 @@ class HostState:
     """What a host says of itself.
 
     :param docker: whether the host has it.
-    :param present: whether the directory is there.
+    :param present: whether it was set up.
     :param green: percentage of requests that green gets; None before the first release.
     :param user: ``uid:gid`` of the SSH user, as whom containers run.
     :param clock: the host's wall clock, seconds since 1970.

@@ -1,4 +1,4 @@
-"""A whole environment on a fleet: images of several releases, its file, and `inv` run against it."""
+"""An environment on a fleet: images of several releases, its file, and `inv` run against it."""
 
 import json
 import os

@@ -1,0 +1,62 @@
+"""Two real hosts, a registry and a database for all tests on them, made once and taken away."""
+
+from collections.abc import Iterator
+
+import pytest
+from fleet import machine
+from fleet.hosts import Fleet, Host
+from fleet.images import nginx_image
+from fleet.registry import Registry
+from fleet.service import Database
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the full cases out unless they are asked for; what needs no fleet comes first.
+
+    There is one fleet at a time, so a test of its beginning and end runs before the session's.
+    """
+    for item in items:
+        if item.get_closest_marker("full") and not config.getoption("--all"):
+            item.add_marker(pytest.mark.skip(reason="a full case: run `nox -s e2e -- --all`"))
+    items.sort(key=lambda item: "fleet" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def able() -> None:
+    """A machine on which hosts can be made."""
+    if why := machine.missing():
+        pytest.skip(f"no hosts can be made: {why}")
+
+
+@pytest.fixture(scope="session")
+def fleet(able: None) -> Iterator[Fleet]:
+    """The bridge and the deployer's key; when it is over, nothing of it may be left."""
+    with Fleet() as fleet:
+        yield fleet
+    assert machine.leftovers() == []
+
+
+@pytest.fixture(scope="session")
+def registry(fleet: Fleet) -> Iterator[Registry]:
+    """A private registry with TLS and a password."""
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def database(fleet: Fleet) -> Iterator[Database]:
+    """A PostgreSQL that the hosts reach, with a small city and its forecast."""
+    with Database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def nginx(registry: Registry) -> str:
+    """nginx's image in the registry."""
+    return nginx_image(registry)
+
+
+@pytest.fixture(scope="session")
+def hosts(fleet: Fleet) -> list[Host]:
+    """The hosts ``one`` and ``two``."""
+    return fleet.add("one", "two")
