@@ -1,4 +1,4 @@
-"""Is the service in this container well? Docker asks every two seconds: stdlib, and little of it.
+"""Is the service in this container well? Docker asks every ten seconds: stdlib, and little of it.
 
 Exit code 0 and one line where GET /health answers 200 at BIKECAST_BIND (host:port or unix:/path),
 exit code 1 and one line of why where it does not.
