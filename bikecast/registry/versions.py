@@ -93,7 +93,7 @@ class Registry:
                     code_paths=[str(Path(__file__).parents[1])],
                     pip_requirements=list(REQUIREMENTS),
                 )
-            version = self._version_of(info.model_uri, active.info.run_id)
+            version = self._version_of(info, active.info.run_id)
             tags = {"model": run.model, "system_id": run.system.system_id}
             tags |= {"trained_until": run.data_until, "data_hash": run.data_hash}
             for key, value in tags.items():
@@ -101,10 +101,13 @@ class Registry:
             self.client.set_registered_model_alias(self.name, CHALLENGER, version)
         return self.get(version)
 
-    def _version_of(self, model_uri: str, run_id: str) -> str:
+    def _version_of(self, info: Any, run_id: str) -> str:
         if not self.client.search_registered_models(f"name='{self.name}'"):
             self.client.create_registered_model(self.name)
-        made = self.client.create_model_version(self.name, model_uri, run_id=run_id)
+        # A server takes a logged model for a source only where it is told whose it is.
+        made = self.client.create_model_version(
+            self.name, info.model_uri, run_id=run_id, model_id=info.model_id
+        )
         return str(made.version)
 
     def _experiment(self) -> str:
