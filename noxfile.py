@@ -98,9 +98,10 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what the README promises; fail where a bar is missed."""
-    install(session)
-    session.run("python", "tests/bench/month.py", *session.posargs)
+    """Measure what the README promises; fail where a bar is missed; `-- deploy` names one."""
+    install(session, "test")
+    for name in session.posargs or ("month", "deploy"):
+        session.run("python", f"tests/bench/{name}.py")
 
 
 @nox.session

@@ -71,6 +71,14 @@ class Database:
         """The product's own way in."""
         return Store(self.url)
 
+    def back_to_its_schema(self) -> None:
+        """Undo what the migration of a test's release has done."""
+        with psycopg2.connect(self.url) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "DROP TABLE IF EXISTS later; UPDATE schema_info SET schema = 1; "
+                "UPDATE alembic_version SET version_num = '0001'"
+            )
+
     def start(self) -> None:
         """Start it, with the data that it had."""
         with (self.folder / "log").open("ab") as log:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fleet.hosts import Fleet, Host
 from fleet.images import nginx_image
-from fleet.machine import FleetError, until
+from fleet.machine import FleetError
 from fleet.registry import Registry
 from fleet.service import Database
 
@@ -40,7 +40,17 @@ LATER_FAILING = """RUN printf '%s\\n' \\
  'app.create_app = create' > /venv/lib/python3.11/site-packages/spoiled.py \\
  && echo 'import sys; sys.argv[0].endswith("bikecast") and __import__("spoiled")' \\
   > /venv/lib/python3.11/site-packages/spoiled.pth"""
-REFRESHER = """RUN printf '#!/bin/sh\\nexec sleep 86400\\n' > /venv/bin/bikecast"""
+# A release whose schema is one step further; its migration only expands, or fails half way.
+PACKAGE = "/venv/lib/python3.11/site-packages/bikecast"
+NEXT_SCHEMA = f"""RUN sed -i 's/^SCHEMA = 1$/SCHEMA = 2/' {PACKAGE}/store/schema.py \\
+ && printf '%s\\n' 'from alembic import op' 'revision, down_revision = "9999", "0001"' \\
+ 'def upgrade():' '    op.execute("CREATE TABLE later (x int); STATEMENT")' \\
+  > {PACKAGE}/_migrations/versions/9999_later.py"""
+MIGRATES = NEXT_SCHEMA.replace("STATEMENT", "UPDATE schema_info SET schema = 2")
+MIGRATES_BADLY = NEXT_SCHEMA.replace("STATEMENT", "SELECT no_such_column FROM station")
+REFRESHER = (
+    """RUN printf '#!/bin/sh\\ntrap exit TERM; sleep 86400 & wait\\n' > /venv/bin/bikecast"""
+)
 
 ENVIRONMENT = """
 protected = false
@@ -170,21 +180,11 @@ class Stage:
     def interrupted(self, after: str, number: int, *words: str) -> Done:
         """Run `inv` until it says something, then send it a signal."""
         began = time.monotonic()
-        process = self.start(*words)
-        assert process.stderr is not None
-        seen = []
-        for line in process.stderr:
-            seen.append(line)
-            if after in line:
-                os.kill(process.pid, number)
-                break
-        else:
-            raise AssertionError(f"it never said {after!r}: {''.join(seen)}")
-        rest = process.stderr.read()
-        process.wait(120)
-        assert process.stdout is not None
-        out = process.stdout.read()
-        return Done(process.returncode, out, "".join(seen) + rest, time.monotonic() - began)
+        with self.start(*words) as process:
+            seen = said_until(process, after)
+            os.kill(process.pid, number)
+            out, rest = process.communicate(timeout=120)
+        return Done(process.returncode, out, seen + rest, time.monotonic() - began)
 
     def deploy(self, release: str, *words: str, **more: str) -> Done:
         """`inv deploy` a release."""
@@ -220,6 +220,17 @@ class Stage:
             host.wipe()
 
 
+def said_until(process: subprocess.Popen[str], after: str) -> str:
+    """Read what a task says on stderr until it says ``after``."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if after in line:
+            return "".join(seen)
+    raise AssertionError(f"it never said {after!r}: {''.join(seen)}")
+
+
 def base_image() -> str:
     """The api image of this checkout, built once a session."""
     local = f"{IMAGE}:base"
@@ -239,6 +250,3 @@ def build(tag: str, context: str, *words: str, stdin: str = "") -> None:
     )
     if done.returncode:
         raise FleetError(f"docker build {tag}: {done.stderr[-2000:]}")
-
-
-__all__ = ["LATER_FAILING", "NEVER_HEALTHY", "Done", "Stage", "until"]

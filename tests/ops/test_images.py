@@ -21,7 +21,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from bikecast.errors import InputError, Unavailable, UnknownName
-from bikecast.ops import images
+from bikecast.ops import digests, images
 from bikecast.ops.images import IMAGES, Commit
 
 TOP = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ def test_a_folder_without_git_is_refused(tmp_path):
 # What a registry holds
 
 
-CONFIG = json.dumps({"config": {"Labels": {images.REVISION: "c0ffee"}}}).encode()
+CONFIG = json.dumps({"config": {"Labels": {digests.REVISION: "c0ffee"}}}).encode()
 
 
 def digest(content):
@@ -174,11 +174,11 @@ def digest(content):
 
 
 MANIFEST = json.dumps(
-    {"mediaType": images.MANIFESTS[0], "config": {"digest": digest(CONFIG)}}
+    {"mediaType": digests.MANIFESTS[0], "config": {"digest": digest(CONFIG)}}
 ).encode()
 INDEX = json.dumps(
     {
-        "mediaType": images.INDEXES[0],
+        "mediaType": digests.INDEXES[0],
         "manifests": [
             {"digest": "sha256:0", "platform": {"os": "linux", "architecture": "arm64"}},
             {"digest": digest(MANIFEST), "platform": {"os": "linux", "architecture": "amd64"}},
@@ -271,7 +271,7 @@ def resolve():
         client = httpx.Client(timeout=0.5, trust_env=False)
         with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server, client:
             name = f"127.0.0.1:{server.server_port}/team/b"
-            return images.resolve(name, reference, username, password, client)
+            return digests.resolve(name, reference, username, password, client)
 
     return do
 
@@ -326,7 +326,7 @@ def test_an_absent_tag_names_the_commands_that_make_it(resolve):
 def test_what_is_no_reference_is_refused_unasked(reference):
     """The registry is not even there."""
     with pytest.raises(InputError, match="neither a tag nor a digest"):
-        images.resolve("127.0.0.1:9/b", reference, "", "", httpx.Client())
+        digests.resolve("127.0.0.1:9/b", reference, "", "", httpx.Client())
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_odd_content_is_no_crash(resolve):
 def test_nobody_listening_is_said():
     """As where the registry is down."""
     with pytest.raises(Unavailable, match="cannot reach http://127.0.0.1:9/v2/b"):
-        images.resolve("127.0.0.1:9/b", "one", "", "", httpx.Client(trust_env=False))
+        digests.resolve("127.0.0.1:9/b", "one", "", "", httpx.Client(trust_env=False))
 
 
 def asked_of(repository, *answers):
@@ -372,7 +372,7 @@ def asked_of(repository, *answers):
 
     client = httpx.Client(transport=httpx.MockTransport(answer))
     with pytest.raises((UnknownName, Unavailable)):
-        images.resolve(repository, "one", "robot", "secret", client)
+        digests.resolve(repository, "one", "robot", "secret", client)
     return seen
 
 

@@ -15,7 +15,7 @@ from invoke import Context, task
 
 from bikecast import __version__
 from bikecast.errors import BikecastError, InputError, Unavailable
-from bikecast.ops import images, sbom
+from bikecast.ops import images
 from bikecast.ops.environment import Registry
 from bikecast.ops.images import IMAGES, Commit, Image
 from bikecast.ops.tasks.common import environment, helped, told
@@ -155,17 +155,21 @@ def _checked_out(allow_dirty: bool) -> Commit:
 
 
 def _has_latest(registry: Registry, image: Image) -> bool:
+    from bikecast.ops.digests import registry_client, resolve
+
     of = images.repository(registry.image, image)
     try:
-        with images.registry_client() as client:
+        with registry_client() as client:
             password = registry.password.get_secret_value()
-            images.resolve(of, "latest", registry.username, password, client)
+            resolve(of, "latest", registry.username, password, client)
     except BikecastError:
         return False
     return True
 
 
 def _written(docker: Docker, registry: Registry, image: Image, commit: Commit) -> dict[str, Any]:
+    from bikecast.ops import sbom  # its library takes half a second
+
     of, path = images.repository(registry.image, image), SBOMS / f"sbom-{image.name}.cdx.json"
     listed = docker.run(sbom.listing_argv(f"{of}:{commit.tag}"), sbom.LISTING, read=True)
     if not docker.dry:

@@ -6,10 +6,6 @@ from json import dumps
 from typing import Any
 
 from invoke import Context, Exit, task
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from bikecast.errors import BikecastError, InputError
 from bikecast.ops import commands, setup
 from bikecast.ops.commands import PROXY, service_name
@@ -26,6 +22,10 @@ from bikecast.ops.tasks.work import site_of
 
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -129,35 +129,54 @@ def _by_release(states: dict[Host, HostState]) -> dict[str, list[Host]]:
 
 @task(  # type: ignore[untyped-decorator]
     help=helped(
-        "env",
+        *("env", "json"),
         of="live, idle, proxy or refresher.",
         host="Only this host.",
         lines="How many of the newest lines.",
     )
 )
 def logs(
-    context: Context, env: str = "staging", of: str = "live", host: str = "", lines: int = 50
+    context: Context,
+    env: str = "staging",
+    of: str = "live",
+    host: str = "",
+    lines: int = 50,
+    json: bool = False,
 ) -> None:
     """Show the newest log lines of the service, the proxy or the refresher: inv logs --of proxy."""
     with told(), site_of(context, env) as site:
-        for each, state in _chosen(look(site), host).items():
-            text = each.run(commands.last_lines(_container(state, of), lines))
-            for line in text.splitlines():
-                print(f"{each.name}| {line}")
+        states = _chosen(look(site), host)
+        found = site.on_all(
+            lambda h: commands.last_lines(_container(states[h], of), lines), tuple(states)
+        )
+    if json:
+        print(dumps({h.name: text.splitlines() for h, text in found.items()}, indent=2))
+        return
+    for each, text in found.items():
+        for line in text.splitlines():
+            print(f"{each.name}| {line}")
 
 
 @task(  # type: ignore[untyped-decorator]
     name="exec",
     positional=["command"],
-    help=helped("env", command="Words for `bikecast`, quoted as one.", host="Another host."),
+    help=helped(
+        "env",
+        command="Words for `bikecast`, quoted as one; may include --json.",
+        host="Another host than the first.",
+        json="Print one JSON document around what the command printed.",
+    ),
 )
-def execute(context: Context, command: str, env: str = "staging", host: str = "") -> None:
+def execute(
+    context: Context, command: str, env: str = "staging", host: str = "", json: bool = False
+) -> None:
     """Run a bikecast command in the live container of one host: inv exec "db status --json"."""
     with told(), site_of(context, env) as site:
         each, state = next(iter(_chosen(look(site), host).items()))
         container = _container(state, "live")
         words = ("docker", "exec", container, "bikecast", *shlex.split(command))
-        print(each.run(commands.Command(words)), end="")
+        out = each.run(commands.Command(words))
+    print(dumps({"host": each.name, "container": container, "out": out}) if json else out, end="")
 
 
 def _chosen(states: dict[Host, HostState], name: str) -> dict[Host, HostState]:

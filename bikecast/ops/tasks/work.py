@@ -9,7 +9,7 @@ from invoke import Context
 from bikecast.errors import InputError
 from bikecast.ops.environment import Environment
 from bikecast.ops.host import DryHost, Fleet, Host, SshHost
-from bikecast.ops.images import IMAGES, read_commit, registry_client, repository, resolve
+from bikecast.ops.images import IMAGES, read_commit, repository
 from bikecast.ops.site import Site, Target
 from bikecast.ops.tasks.common import Narrator, environment, is_dry, who
 
@@ -39,6 +39,9 @@ def target_of(env: Environment, release: str, allow_dirty: bool) -> Target:
     :param release: a tag or ``sha256:…``; empty: the image of the commit that is checked out.
     :raises InputError: for a tree with changes, which no image was built from.
     """
+    # Only who deploys needs an HTTP client, and who rolls back is in a hurry.
+    from bikecast.ops.digests import registry_client, resolve
+
     if not release:
         commit = read_commit(Path())
         if commit.changes and not allow_dirty:
