@@ -287,7 +287,8 @@ def swap(now: str, then: str) -> str:
     """
     names = ", ".join(f"'{d}', '{d}_{then}'" for d in DATABASES)
     ends = (
-        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname IN ({names})"
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        f" WHERE datname IN ({names})"  # nosec B608  # names of ours
     )
     renames = [
         statement

@@ -20,7 +20,7 @@ LABEL = "bikecast.directory"
 LOCK_EXPIRES = 30  # seconds without a heartbeat
 LOG_OPTIONS = ("--log-driver", "json-file", "--log-opt", "max-size=20m", "--log-opt", "max-file=3")
 UNPRIVILEGED = (
-    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),  # nosec B108
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),  # nosec B108  # in a container
     *("--security-opt", "no-new-privileges", "--restart", "unless-stopped"),
 )
 LOG_LINES = 20
@@ -92,10 +92,16 @@ def look(directory: str) -> Command:
     return replace(script(LOOK, directory, LABEL, FORMAT), reads=True, timeout=LOOK_WITHIN)
 
 
-def present(directory: str) -> Command:
-    """Connect; fails where the host was never set up."""
-    text = '[ -L "$1/traffic/green" ] || { echo "it is not set up: run inv setup" >&2; exit 1; }'
-    return replace(script(text, directory), reads=True)
+REACH = """
+[ -L "$1/traffic/green" ] || { echo "it is not set up: run inv setup" >&2; exit 1; }
+try=$(mktemp "$1/.try.XXXXXX") || exit 1
+echo "room for a line" > "$try"; wrote=$?; rm -f "$try"; exit $wrote
+"""
+
+
+def reach(directory: str) -> Command:
+    """Connect, and see that the host was set up and can be written to."""
+    return script(REACH, directory)
 
 
 HISTORY = 'tail -n "$2" "$1/history.jsonl" 2>/dev/null; :'
@@ -123,13 +129,16 @@ def last_lines(container: str, lines: int = LOG_LINES) -> Command:
 GUARD = 'cd "$1" || exit 66; exec 9>>guard; flock -w 10 9 || exit 75; '
 HOLDING = GUARD + '[ "$(cat lock/token 2>/dev/null)" = "$2" ] || exit 75; '
 TAKE = GUARD + """
-if ! mkdir lock 2>/dev/null && [ "$(cat lock/token 2>/dev/null)" != "$2" ]; then
-  age=$(($(date +%s) - $(stat -c %Y lock/token 2>/dev/null || stat -c %Y lock)))
-  owner=$(cat lock/owner 2>/dev/null)
-  if [ "$age" -lt "$4" ] && [ "$owner" != "$5" ]; then echo "held $age $owner"; exit 0; fi
-  echo "over $age $owner"
+if ! mkdir lock 2>/dev/null; then
+  [ -d lock ] || mkdir lock || exit 1
+  if [ "$(cat lock/token 2>/dev/null)" != "$2" ]; then
+    age=$(($(date +%s) - $(stat -c %Y lock/token 2>/dev/null || stat -c %Y lock)))
+    owner=$(cat lock/owner 2>/dev/null)
+    if [ "$age" -lt "$4" ] && [ "$owner" != "$5" ]; then echo "held $age $owner"; exit 0; fi
+    echo "over $age $owner"
+  fi
 fi
-printf %s "$3" > lock/owner; printf %s "$2" > lock/token
+{ printf %s "$3" > lock/owner && printf %s "$2" > lock/token; } || { rm -rf lock; exit 1; }
 """
 
 
@@ -244,9 +253,18 @@ def remove(directory: str, token: str, *containers: str) -> Command:
     return script(OURS + REMOVE, directory, token, *containers)
 
 
+KILL = """
+shift 2
+for c; do
+  running=$(docker inspect -f '{{.State.Running}}' "$c" 2>/dev/null)
+  [ "$running" != true ] || docker kill "$c" >/dev/null || exit 1
+done
+"""
+
+
 def kill(directory: str, token: str, *containers: str) -> Command:
     """End containers at once: a refresher's half-written table is not kept by the database."""
-    return holding(directory, token, "docker", "kill", *containers)
+    return script(OURS + KILL, directory, token, *containers)
 
 
 def migrate(env: Environment, token: str, colour: str, user: str, image: str) -> Command:
@@ -288,32 +306,38 @@ def start_refresher(
 
 
 FORMER = "-former"
+# The service goes last: where it was set aside, its refresher was too. No traffic comes here, so
+# nothing is in flight that a gentle stop would wait for.
 SET_ASIDE = """
-for c in bikecast-$3 bikecast-refresher-$3; do
+for c in bikecast-refresher-$3 bikecast-$3; do
   docker inspect "$c" >/dev/null 2>&1 || continue
-  docker rm -f "$c-former" >/dev/null 2>&1; docker stop --time 2 "$c" >/dev/null &&
+  docker rm -f "$c-former" >/dev/null 2>&1
+  [ "$(docker inspect -f '{{.State.Status}}' "$c")" = exited ] || docker kill "$c" >/dev/null
   docker rename "$c" "$c-former" || exit 1
 done
 """
 PUT_BACK = """
-docker rm -f bikecast-$3 bikecast-refresher-$3 >/dev/null 2>&1
-for c in bikecast-$3; do
-  docker inspect "$c-former" >/dev/null 2>&1 || continue
-  docker rename "$c-former" "$c" && docker start "$c" >/dev/null || exit 1
-done
-r=bikecast-refresher-$3
-! docker inspect "$r-former" >/dev/null 2>&1 || docker rename "$r-former" "$r"
+is() { docker inspect "$1" >/dev/null 2>&1; }
+s=bikecast-$3 r=bikecast-refresher-$3
+if [ -z "$4" ] || is "$s-former"; then docker rm -f "$s" "$r" >/dev/null 2>&1; fi
+! is "$s-former" || docker rename "$s-former" "$s" || exit 1
+! is "$s" || docker start "$s" >/dev/null || exit 1
+is "$r" || ! is "$r-former" || docker rename "$r-former" "$r"
 """
 
 
 def set_aside(directory: str, token: str, colour: str) -> Command:
-    """Stop a colour that has no traffic and keep its containers under another name."""
+    """End a colour that has no traffic and keep its containers under another name."""
     return script(OURS + SET_ASIDE, directory, token, colour)
 
 
-def put_back(directory: str, token: str, colour: str) -> Command:
-    """Remove a colour's containers and start those that were set aside for it."""
-    return script(OURS + PUT_BACK, directory, token, colour)
+def put_back(directory: str, token: str, colour: str, spare: bool = False) -> Command:
+    """Remove a colour's containers and start those that were set aside for it.
+
+    :param spare: the colour had containers before, so those that are there now are removed only
+        where the former ones were set aside already.
+    """
+    return script(OURS + PUT_BACK, directory, token, colour, "spare" if spare else "")
 
 
 def drop_former(directory: str, token: str) -> Command:
@@ -331,7 +355,7 @@ while :; do
   [ "$(date +%s)" -lt "$end" ] || { echo "not healthy within $2 s: $said"; break; }
   sleep 0.2
 done
-docker logs --tail LINES "$1" 2>&1
+docker logs --tail LINES "$1" 2>&1; :
 """
 HEALTHY = HEALTHY.replace("LINES", str(LOG_LINES)).replace("CHECK", "/usr/local/lib/healthcheck.py")
 
@@ -470,6 +494,8 @@ def announce(directory: str, token: str, instance: str) -> Command:
 
 
 REPLACE_PROXY = OURS + """
+[ "$(docker inspect -f '{{.State.Running}}' PROXY-next 2>/dev/null)" = true ] ||
+  { echo "the next proxy does not run" >&2; exit 1; }
 cd "$1" && docker stop --time 60 PROXY >/dev/null && docker rm PROXY >/dev/null &&
 docker rename PROXY-next PROXY && rm -rf "traffic/leaving/$3" "proxy/$3"
 """

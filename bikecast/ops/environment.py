@@ -141,6 +141,12 @@ class Service(Section):
     stale_after: PositiveInt = 86_400
 
 
+class Notify(Section):
+    """Who is told of releases."""
+
+    slack_webhook: SecretStr = SecretStr("")
+
+
 class Environment(Section):
     """Everything that a release needs to know of the place where it goes."""
 
@@ -151,6 +157,7 @@ class Environment(Section):
     proxy: Proxy = Proxy()
     release: Release = Release()
     service: Service
+    notify: Notify = Notify()
 
     def masked(self) -> dict[str, Any]:
         """The resolved values for people to read; secrets are stars."""

@@ -269,8 +269,8 @@ class DryHost:
         return self._host.run(command) if command.reads else command.pretend
 
     def tunnel(self, port: int) -> Any:
-        """Nobody asks through it in a dry run."""
-        raise NotImplementedError
+        """See :class:`Host`; who asks changes nothing."""
+        return self._host.tunnel(port)
 
     def close(self) -> None:
         """See :class:`Host`."""
@@ -309,15 +309,16 @@ class Fleet:
 
         chosen = self.hosts if hosts is None else hosts
         threads = [threading.Thread(target=one, args=(h,), daemon=True) for h in chosen]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for thread in threads:
                 thread.join()
         except BaseException:
             until = time.monotonic() + LEFT_BEHIND
             for thread in threads:
-                thread.join(max(until - time.monotonic(), 0))
+                if thread.ident is not None:
+                    thread.join(max(until - time.monotonic(), 0))
             raise
         if crashed:
             raise crashed[0]
@@ -341,6 +342,20 @@ class Fleet:
         """Hang up everywhere."""
         for host in self.hosts:
             host.close()
+
+
+def to_the_end(do: Callable[[], T]) -> T:
+    """Do what must not stay half done: once more from its beginning where a signal cut it off.
+
+    It must not hurt when it is done twice. Later signals cut nothing off, see `told` of the tasks.
+    """
+    try:
+        return do()
+    except Exception:
+        raise
+    except BaseException:
+        do()
+        raise
 
 
 def together(failed: dict[Host, BikecastError]) -> BikecastError:

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bikecast.errors import BikecastError, Locked, LockLost
+from bikecast.errors import CommandFailed, Locked, LockLost
 from bikecast.ops.commands import (
     LOCK_EXPIRES,
     keep_lock,
     release_lock,
     take_lock,
 )
-from bikecast.ops.host import Fleet, Host
+from bikecast.ops.host import Fleet, Host, to_the_end
 from bikecast.ops.state import Lock, parse_lock
 
 HEARTBEAT = 5.0  # seconds
@@ -92,11 +92,11 @@ def locked(
     try:
         # Two deployers that took hosts in different orders could each wait for the other.
         for host in sorted(hosts, key=lambda h: h.name):
-            # Listed before it is asked: cut off in between, it may have been taken all the same.
+            # Listed before it is asked: cut off or unheard, it may have been taken all the same.
             taken.append(host)
             try:
                 _take(host, directory, token, owner_line(who, reason), until, say)
-            except BikecastError:
+            except (Locked, CommandFailed):
                 taken.remove(host)
                 raise
             if not beating.is_alive():
@@ -104,7 +104,7 @@ def locked(
         yield token
     finally:
         stop.set()
-        _release(fleet, directory, token, tuple(taken), say)
+        to_the_end(lambda: _release(fleet, directory, token, tuple(taken), say))
 
 
 def _take(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 from bikecast.errors import BikecastError, HostGone, LockLost, Refused
 from bikecast.ops import commands
@@ -10,13 +11,13 @@ from bikecast.ops.host import Host
 from bikecast.ops.images import registry_host
 from bikecast.ops.site import Site, States, Target
 from bikecast.ops.smoke import asking, smoke
-from bikecast.ops.state import DIGEST, RELEASE, TRAINING, HostState
+from bikecast.ops.state import BACK, DIGEST, RELEASE, TRAINING, HostState
 from bikecast.ops.traffic import COLOURS
 
 PROXY_LABEL = "bikecast.proxy"
 
 
-def pull(site: Site, target: Target) -> None:
+def pull(site: Site, states: States, target: Target) -> None:
     """Have every host hold the images that it will run."""
     registry = site.env.registry
 
@@ -31,8 +32,8 @@ def pull(site: Site, target: Target) -> None:
             images,
         )
 
-    site.on_all(command)
-    site.say(f"{target.release}: pulled on {_names(site)}")
+    site.on_all(command, tuple(states))
+    site.say(f"{target.release}: pulled on {_names(states)}")
 
 
 def write_secrets(site: Site, states: States) -> None:
@@ -41,7 +42,8 @@ def write_secrets(site: Site, states: States) -> None:
         site.on_all(
             lambda h, name=name, value=value: commands.write_file(  # type: ignore[misc]
                 site.directory, site.token, f"secrets/{states[h].idle}/{name}", value
-            )
+            ),
+            tuple(states),
         )
 
 
@@ -118,21 +120,32 @@ def put_back(site: Site, states: States) -> None:
     Hosts that do not answer are left out: the next command finds them as they are.
     """
     _, failed = site.fleet.each(
-        lambda h: h.run(commands.put_back(site.directory, site.token, states[h].idle)),
+        lambda h: h.run(_put_back(site, states[h])),
         tuple(states),
     )
     for error in failed.values():
         site.say(f"left as it is: {error.what}")
 
 
-def start_idle(site: Site, states: States, target: Target) -> None:
-    """Start the release in the idle colour of every host and wait until it is healthy."""
+def _put_back(site: Site, state: HostState) -> Command:
+    spare = state.service(state.idle) is not None and not state.canary
+    return commands.put_back(site.directory, site.token, state.idle, spare)
+
+
+def start_idle(site: Site, states: States, target: Target, *, back: bool) -> None:
+    """Start the release in the idle colour of every host and wait until it is healthy.
+
+    :param back: it is an older release than the live one.
+    """
     labels = {RELEASE: target.release, DIGEST: target.digest, TRAINING: target.training}
+    if back:
+        labels[BACK] = "yes"
     image = site.image("api", target.digest)
     site.on_all(
         lambda h: commands.start_service(
             site.env, site.token, states[h].idle, states[h].user, image, labels
-        )
+        ),
+        tuple(states),
     )
     wait_healthy(site, {h: service_name(s.idle) for h, s in states.items()})
     places = ", ".join(f"{h.name} ({s.idle})" for h, s in states.items())
@@ -186,18 +199,18 @@ def try_out(site: Site, release: str, colours: dict[Host, str]) -> None:
                 raise
 
     seen = site.fleet.all(one, tuple(colours))
-    site.say(f"{release}: smoke test passed on {_names(site)}; {next(iter(seen.values()), '')}")
+    site.say(f"{release}: smoke test passed on {_names(colours)}; {next(iter(seen.values()), '')}")
 
 
 def prepare(site: Site, states: States, target: Target, *, migrating: bool) -> None:
     """Everything up to the switch; riders still have what they had."""
-    pull(site, target)
+    pull(site, states, target)
     write_secrets(site, states)
     if migrating:
         migrate(site, states, target)
     start_proxies(site, states)
     set_aside(site, states)
-    start_idle(site, states, target)
+    start_idle(site, states, target, back=not migrating)
     try_out(site, target.release, {h: s.idle for h, s in states.items()})
 
 
@@ -240,5 +253,5 @@ def show_logs(site: Site, containers: dict[Host, str]) -> None:
             site.say(f"{host.name}|   {line}")
 
 
-def _names(site: Site) -> str:
-    return ", ".join(h.name for h in site.fleet.hosts)
+def _names(hosts: Iterable[Host]) -> str:
+    return ", ".join(h.name for h in hosts)

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from bikecast.errors import BikecastError, LockLost, Refused
 from bikecast.ops import commands
 from bikecast.ops.commands import WATCH, service_name
-from bikecast.ops.host import Host
+from bikecast.ops.host import Host, to_the_end
 from bikecast.ops.locking import locked
 from bikecast.ops.moving import back_to, bake, baseline, switch, went_back
 from bikecast.ops.preparing import prepare, put_back, show_logs, swap_refresher, try_out
@@ -70,9 +71,21 @@ def undone(site: Site, states: States, target: Target, action: str) -> Iterator[
     except LockLost:
         raise
     except BaseException:
-        put_back(site, states)
-        site.record(action, target, "failed before the switch")
+        still_ours(site, states)
+        to_the_end(lambda: put_back(site, states))
+        site.record(action, target, "failed before the switch", tuple(states))
         raise
+
+
+def still_ours(site: Site, states: States) -> None:
+    """See that nobody took over, before anything is undone.
+
+    :raises LockLost: where somebody did; what is there now is not ours to undo.
+    """
+    beat = commands.keep_lock(site.directory, site.token)
+    _, failed = site.fleet.each(lambda h: h.run(beat), tuple(states))
+    if lost := next((e for e in failed.values() if isinstance(e, LockLost)), None):
+        raise lost
 
 
 def move(site: Site, states: States, target: Target, how: How) -> None:
@@ -84,16 +97,22 @@ def move(site: Site, states: States, target: Target, how: How) -> None:
     except (LockLost, Held):
         raise
     except BaseException as error:
-        told = went_back(site, states, error)
-        show_logs(site, {h: service_name(s.idle) for h, s in states.items()})
-        put_back(site, states)
-        end_watch(site, states)
+        still_ours(site, states)
+        told = to_the_end(partial(_go_back, site, states, error))
         site.record("deploy", target, "went back")
         if isinstance(error, Exception):
             raise told from error
         site.say(str(told))
         raise
     end_watch(site, states)
+
+
+def _go_back(site: Site, states: States, why: BaseException) -> BikecastError:
+    told = went_back(site, states, why)
+    show_logs(site, {h: service_name(s.idle) for h, s in states.items()})
+    put_back(site, states)
+    end_watch(site, states)
+    return told
 
 
 def _climb(site: Site, states: States, target: Target, how: How) -> None:
@@ -166,12 +185,12 @@ def finish(site: Site, states: States, target: Target, action: str) -> None:
 
     :raises BikecastError: where something of this failed; riders have the release all the same.
     """
-    site.record(action, target, "live")
+    site.record(action, target, "live", tuple(states))
     try:
         swap_refresher(site, states, {h: s.idle for h, s in states.items()}, target)
-        site.on_all(lambda h: commands.drop_former(site.directory, site.token))
+        site.on_all(lambda h: commands.drop_former(site.directory, site.token), tuple(states))
         _stop_former(site, states)
-        prune(site)
+        prune(site, tuple(states), target)
     except BikecastError as error:
         error.what = f"{target.release} is live, but: {error.what}"
         raise
@@ -189,12 +208,13 @@ def _stop_former(site: Site, states: States) -> None:
         )
 
 
-def prune(site: Site) -> None:
-    """Remove the images of all but the newest releases that were live."""
-    newest = last_lived(history(site))[-site.env.release.keep :]
+def prune(site: Site, hosts: tuple[Host, ...], target: Target) -> None:
+    """Remove the images of all but the newest releases that were live, the last one included."""
+    others = [t for t in last_lived(history(site, hosts)) if t != target]
+    newest = [*others, target][-site.env.release.keep :]
     kept = [digest for t in newest for digest in (t.digest, t.training)]
     image = site.env.registry.image
-    site.on_all(lambda h: commands.prune(site.directory, image, kept))
+    site.on_all(lambda h: commands.prune(site.directory, image, kept), hosts)
 
 
 def last_lived(entries: dict[Host, list[Entry]]) -> list[Target]:

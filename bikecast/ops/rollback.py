@@ -39,12 +39,14 @@ def rollback(site: Site, to: str = "", *, wait: float = 0) -> Target:
     :returns: the release that riders have now.
     :raises HostGone: where a host did not answer; all others went back.
     """
-    up, gone = site.fleet.each(lambda h: h.run(commands.present(site.directory)))
+    up, gone = site.fleet.each(lambda h: h.run(commands.reach(site.directory)))
     if not up:
         raise next(iter(gone.values()))
     with holding(site, f"rollback {to}".strip(), wait, tuple(up)):
         states, lost = look_if_up(site, tuple(up))
         gone |= lost
+        if not states:
+            raise next(iter(gone.values()))
         check_ready(states, time.time())
         colours = way_back(states, to)
         target = _to_image(site, states, to) if colours is None else _to_warm(site, states, colours)
@@ -114,6 +116,7 @@ def _to_warm(site: Site, states: States, colours: dict[Host, str]) -> Target:
     _swap_back(site, states, back)
     if any(s.canary for s in states.values()):
         put_back(site, states)
+    if any(s.watched for s in states.values()):
         end_watch(site, states)
     try_out(site, target.release, dict.fromkeys(back, ""))
     if failed:

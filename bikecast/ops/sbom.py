@@ -31,9 +31,11 @@ def text(path):
 blocks = [b for b in text("/var/lib/dpkg/status").split("\n\n") if " installed\n" in b]
 debs = [dict(re.findall(r"^(\w+): (.*)$", block, re.M)) for block in blocks]
 system = dict(re.findall(r'^(\w+)="?([^"\n]*)', text("/etc/os-release"), re.M))
-rows = [["generic", "python", platform.python_version(), "PSF-2.0", ""]]
-rows += [["pypi", d.metadata["Name"], d.version, licence(d.metadata), ""] for d in distributions()]
-rows += [["deb", d["Package"], d["Version"], "", d["Architecture"]] for d in debs]
+rows = [["generic", "python", platform.python_version(), "PSF-2.0"]]
+rows += [["pypi", d.metadata["Name"], d.version, licence(d.metadata)] for d in distributions()]
+for d in debs:
+    source = d.get("Source", "").replace(" (", "@").rstrip(")")
+    rows += [["deb", d["Package"], d["Version"], "", d["Architecture"], source]]
 print(json.dumps({"distribution": f"{system.get('ID')}-{system.get('VERSION_ID')}", "rows": rows}))
 """
 
@@ -46,6 +48,8 @@ class Package:
     :param licence: an SPDX expression or a name; empty where it is not known.
     :param architecture: of a Debian package, such as ``amd64``.
     :param distribution: where a Debian package is from, such as ``debian-12``.
+    :param source: what a Debian package is built from, such as ``openssl`` or ``openssl@3.0.1-2``;
+        advisories are about that. Empty where it is called like the package.
     """
 
     kind: str
@@ -54,6 +58,7 @@ class Package:
     licence: str = ""
     architecture: str = ""
     distribution: str = ""
+    source: str = ""
 
 
 def listing_argv(image: str) -> list[str]:
@@ -73,14 +78,25 @@ def read_listing(printed: str) -> list[Package]:
         found = json.loads(printed)
         distribution = str(found["distribution"])
         rows = {tuple(map(str, row)) for row in found["rows"]}
-        return [
-            Package(kind, name, number, licence, machine, distribution if machine else "")
-            for kind, name, number, licence, machine in sorted(rows)
-        ]
+        return [_package(*row, distribution=distribution) for row in sorted(rows)]
     except (ValueError, KeyError, TypeError) as error:
         raise Unavailable(
             "the image did not list what it holds", hint="does it have a Python?"
         ) from error
+
+
+def _package(
+    kind: str,
+    name: str,
+    version: str,
+    licence: str,
+    machine: str = "",
+    source: str = "",
+    *,
+    distribution: str,
+) -> Package:
+    at = distribution if kind == "deb" else ""
+    return Package(kind, name, version, licence, machine, at, source)
 
 
 def document(
@@ -108,7 +124,11 @@ def document(
 
 
 def _component(package: Package) -> Component:
-    known = {"arch": package.architecture, "distro": package.distribution}
+    known = {
+        "arch": package.architecture,
+        "distro": package.distribution,
+        "upstream": package.source,
+    }
     purl = PackageURL(
         type=package.kind,
         namespace=package.distribution.partition("-")[0] or None,

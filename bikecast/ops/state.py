@@ -11,6 +11,7 @@ from bikecast.ops.traffic import BLUE, BUCKETS, COLOURS, GREEN, other
 DIGEST = "bikecast.digest"
 RELEASE = "bikecast.release"
 TRAINING = "bikecast.training"  # digest of the training image
+BACK = "bikecast.back"  # started by a rollback: the release is older than its container
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ class HostState:
         if self.live is None:
             return None
         idle, live = self.service(self.idle), self.service(self.live)
-        older = idle is not None and live is not None and idle.created < live.created
-        return self.idle if older else None
+        if idle is None or live is None or BACK in live.labels:
+            return None
+        return self.idle if idle.created < live.created else None
 
     def _made(self, colour: str) -> datetime:
         service = self.service(colour)

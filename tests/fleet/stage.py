@@ -73,6 +73,7 @@ image = "{nginx}"
 
 [release]
 bake = 3
+previous = "warm"
 health_timeout = 40
 
 [service]
@@ -115,8 +116,8 @@ class Stage:
         self.nginx = nginx_image(registry)
         self.write()
 
-    def write(self, **changes: str) -> None:
-        """Write the environment's file, lines changed by their key."""
+    def write(self, changes: dict[str, str] | None = None) -> None:
+        """Write the environment's file, with other values of some keys, as in ``proxy.port``."""
         environments = self.folder / "deploy" / "environments"
         environments.mkdir(parents=True, exist_ok=True)
         for name, text in (("key", self.fleet.key), ("known_hosts", self.fleet.known_hosts)):
@@ -132,14 +133,14 @@ class Stage:
             nginx=self.nginx,
             system=self.database.system,
         )
-        lines = [
-            (
-                f"{key} = {changes[key]}"
-                if (key := line.partition("=")[0].strip()) in changes
-                else line
-            )
-            for line in text.splitlines()
-        ]
+        lines, section, left = [], "", dict(changes or {})
+        for line in text.splitlines():
+            if line.startswith("["):
+                section = line.strip("[]")
+            name = line.partition("=")[0].strip()
+            value = left.pop(f"{section}.{name}", "")
+            lines.append(f"{name} = {value}" if value else line)
+        assert not left, f"no such keys: {left}"
         (environments / "staging.toml").write_text("\n".join(lines) + "\n")
 
     @property

@@ -23,6 +23,7 @@ known_hosts = "a.example.com ssh-ed25519 AAAA"
 system = "jc"
 database_url = {env = "URL"}
 """
+# pragma: allowlist nextline secret: made up
 ENVIRON = {"KEY": "the private key", "URL": "postgresql://u:secret@db/b"}
 
 

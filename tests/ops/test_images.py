@@ -37,6 +37,7 @@ ARGS = [
     "--build-arg=VERSION=1.2",
     "--build-arg=CREATED=2026-03-01T12:00:05Z",
     "--build-arg=SOURCE=https://github.com/org/bikecast",
+    # pragma: allowlist nextline secret: a commit
     "--build-arg=REVISION=0123456789abcdef0123456789abcdef01234567",
     "--build-arg=BUILDKIT_INLINE_CACHE=1",
 ]
@@ -106,6 +107,7 @@ def test_a_push_that_left_no_digest_is_an_error():
     ("remote", "source"),
     [
         ("https://github.com/org/b.git", "https://github.com/org/b"),
+        # pragma: allowlist nextline secret: made up
         ("https://user:token@github.com/org/b", "https://github.com/org/b"),
         ("ssh://git@git.example.com:2222/org/b.git", "https://git.example.com/org/b"),
         ("git@github.com:org/b.git", "https://github.com/org/b"),

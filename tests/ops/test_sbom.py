@@ -14,6 +14,7 @@ from bikecast.ops.sbom import LISTING, Package, document, listing_argv, read_lis
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PACKAGES = [
     Package("deb", "libc6", "2.36-9", "", "amd64", "debian-12"),
+    Package("deb", "libssl3", "3.0.19-1~deb12u2", "", "amd64", "debian-12", "openssl"),
     Package("generic", "python", "3.11.9", "PSF-2.0"),
     Package("pypi", "Flask", "3.1.3", "BSD-3-Clause"),
     Package("pypi", "both", "1.0", "MIT OR Apache-2.0"),
@@ -34,6 +35,7 @@ def test_every_package_is_there_with_its_purl():
     purls = {c["name"]: c["purl"] for c in made()["components"]}
     assert purls["Flask"] == "pkg:pypi/flask@3.1.3"
     assert purls["libc6"] == "pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12"
+    assert purls["libssl3"].endswith("?arch=amd64&distro=debian-12&upstream=openssl")
     assert purls["python"] == "pkg:generic/python@3.11.9" and len(purls) == len(PACKAGES)
 
 
@@ -64,6 +66,14 @@ def test_the_listing_runs_on_any_python():
     here = {p.name: p for p in found if p.kind == "pypi"}
     assert here["bikecast"].licence == "Apache-2.0" and "flask" in {n.lower() for n in here}
     assert made(found)["components"]
+
+
+def test_a_debian_package_names_what_it_is_built_from():
+    """With its version where that is another."""
+    row = ["deb", "libc-bin", "2.36-9+b1", "", "amd64", "glibc@2.36-9"]
+    printed = json.dumps({"distribution": "debian-12", "rows": [row]})
+    (package,) = read_listing(printed)
+    assert (package.distribution, package.source) == ("debian-12", "glibc@2.36-9")
 
 
 @pytest.mark.parametrize("printed", ["", "[]", '{"rows": [[1]], "distribution": ""}', "{}"])

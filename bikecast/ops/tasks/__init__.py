@@ -3,6 +3,7 @@
 from bikecast.ops.tasks.about import show_environment, version
 from bikecast.ops.tasks.looking import execute, logs, releases, setup_task, smoke, status
 from bikecast.ops.tasks.images import build, push
+from bikecast.ops.tasks.notices import notify
 from bikecast.ops.tasks.releasing import (
     canary_abort,
     canary_promote,
@@ -22,6 +23,7 @@ __all__ = [
     "down",
     "execute",
     "logs",
+    "notify",
     "proxy_upgrade",
     "push",
     "releases",

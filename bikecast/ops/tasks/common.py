@@ -47,6 +47,12 @@ def who() -> str:
     return os.environ.get("GITHUB_ACTOR") or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
+def run_link() -> str:
+    """Where this run of a workflow is to be read; empty elsewhere."""
+    parts = [os.environ.get(f"GITHUB_{name}") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")]
+    return "{}/{}/actions/runs/{}".format(*parts) if all(parts) else ""
+
+
 def confirm(what: str, yes: bool) -> None:
     """Ask a person; raise where the answer is no, or nobody is there to ask."""
     if yes:

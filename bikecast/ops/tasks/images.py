@@ -96,6 +96,7 @@ class Docker:
             return ""
         out = subprocess.PIPE if read else sys.stderr if self.quiet else None
         try:
+            # Words built here, of which no shell reads any.
             done = subprocess.run(  # nosec B603
                 argv, input=stdin, stdout=out, text=True, env=os.environ | self._variables
             )
@@ -111,6 +112,7 @@ class Docker:
     def asked(self, argv: Sequence[str]) -> str:
         """What a command that changes nothing prints; empty where it fails. Dry runs ask too."""
         try:
+            # Words built here, of which no shell reads any.
             done = subprocess.run(  # nosec B603
                 argv, capture_output=True, text=True, timeout=ASK_TIMEOUT
             )

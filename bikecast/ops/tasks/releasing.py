@@ -12,6 +12,7 @@ from bikecast.ops.release import How, deploy
 from bikecast.ops.rollback import decide, rollback
 from bikecast.ops.site import look
 from bikecast.ops.tasks.common import confirm, helped, told
+from bikecast.ops.tasks.notices import reported
 from bikecast.ops.tasks.work import site_of, target_of
 
 RELEASE = "A tag or sha256:…; by default the image of the commit that is checked out."
@@ -77,7 +78,8 @@ def deploy_task(
         target = target_of(site.env, release, allow_dirty)
         if site.env.protected and not site.dry:
             confirm(f"deploy {target.release} to {env}", yes)
-        deploy(site, target, how, wait=patience)
+        with reported(site, "deploy", target.release):
+            deploy(site, target, how, wait=patience)
         if json:
             print(dumps({"environment": env, **vars(target), "verdict": "live"}))
 
@@ -106,7 +108,9 @@ def rollback_task(
         patience = seconds(wait) if wait else 0.0
         if site.env.protected and not site.dry:
             confirm(f"roll {env} back", yes)
-        target = rollback(site, to, wait=patience)
+        with reported(site, "rollback", to) as facts:
+            target = rollback(site, to, wait=patience)
+            facts["Release"] = target.release
         if json:
             print(dumps({"environment": env, **vars(target), "verdict": "live"}))
 
@@ -115,14 +119,16 @@ def rollback_task(
 def canary_promote(context: Context, env: str = "staging", dry: bool = False) -> None:
     """Give a canary all requests now: inv canary-promote."""
     with told(), site_of(context, env, dry) as site:
-        decide(site, "promote")
+        with reported(site, "canary-promote"):
+            decide(site, "promote")
 
 
 @task(help=helped("env", "dry"))  # type: ignore[untyped-decorator]
 def canary_abort(context: Context, env: str = "staging", dry: bool = False) -> None:
     """Take all requests from a canary now: inv canary-abort."""
     with told(), site_of(context, env, dry) as site:
-        decide(site, "abort")
+        with reported(site, "canary-abort"):
+            decide(site, "abort")
 
 
 @task(help=helped("env", "dry", "yes"))  # type: ignore[untyped-decorator]

@@ -1,0 +1,155 @@
+"""The way back, from wherever things stand."""
+
+import time
+
+import pytest
+from local_host import Deployer, Fault, environment, live, target
+
+from bikecast.errors import BikecastError, HostGone, InputError, Refused, UnknownName
+from bikecast.ops import commands
+from bikecast.ops.release import How, deploy
+from bikecast.ops.rollback import rollback
+
+AT_ONCE = How(bake=0)
+# From the warm colour, on the first host and on the other.
+STEPS = {
+    "one": (
+        *("present", "take lock", "look", "switch", "record", "kill", "start", "ask"),
+        "give lock back",
+    ),
+    "two": ("present", "take lock", "look", "switch", "record", "ask", "give lock back"),
+}
+
+
+def back(hosts, to="", **more):
+    """Roll back; the release by its letter, and the deployer."""
+    deployer = Deployer(hosts, **more)
+    return rollback(deployer.site, to).release[:1], deployer
+
+
+def test_the_warm_colour_takes_one_rename(three):
+    """Nothing is pulled or started but the former refresher; the log tells of it."""
+    release, deployer = back(three)
+    assert release == "b" and live(three) == {"b": 2}
+    assert {name: tuple(steps) for name, steps in deployer.steps.items()} == STEPS
+    assert deployer.tells("bbbbbbbbbbbb: switched one, two in 0.")
+    assert three[0].running()["bikecast-refresher-green"] == "b"
+    assert "bikecast-refresher-blue" not in three[0].running()
+    assert '"action": "rollback"' in (three[1].root / "history.jsonl").read_text()
+
+
+def test_a_second_rollback_goes_further_back_and_never_forward(three):
+    """From c to b, then to a by its image, then there is nothing older."""
+    assert back(three)[0] == "b"
+    release, deployer = back(three)
+    assert release == "a" and live(three) == {"a": 2}
+    assert deployer.tells("aaaaaaaaaaaa is not warm any more: it is started from its image")
+    assert "run" not in deployer.steps["one"], "an older release needs no migration"
+    with pytest.raises(Refused, match="there is no release before aaaaaaaaaaaa"):
+        back(three)
+    assert live(three) == {"a": 2}
+
+
+def test_a_named_release_is_found_warm_or_by_its_image(three):
+    """``--to`` also goes forward again, where a person says so."""
+    assert back(three, target("a").release)[0] == "a"
+    assert back(three, target("c").release)[0] == "c"
+    assert live(three) == {"c": 2}
+    with pytest.raises(UnknownName, match=r"no release 'x' was live here \(known: a.*b.*c"):
+        back(three, "x")
+
+
+def test_an_older_image_that_is_not_healthy_changes_nothing(three):
+    """The release that riders have stays."""
+    for host in three:
+        host.offer(target("a"), "sick")
+        host.run(commands.script(f"docker rmi registry.test/org/bikecast@{target('a').digest}"))
+    before = [h.running() for h in three]
+    with pytest.raises(Refused, match="not healthy"):
+        back(three, target("a").release)
+    assert live(three) == {"c": 2} and [h.running() for h in three] == before
+
+
+def test_a_stopped_former_release_is_started_first(make_hosts, template):
+    """With ``previous = "stopped"`` the way back takes a little longer."""
+    hosts = make_hosts(*template)
+    env = environment(("bake = 0", 'bake = 0\nprevious = "stopped"'))
+    deploy(Deployer(hosts, env).site, target("c"), AT_ONCE)
+    assert hosts[0].containers()["bikecast-green"]["status"] == "exited"
+    release, deployer = back(hosts, env=env)
+    assert release == "b" and live(hosts) == {"b": 2}
+    assert "wait healthy" in deployer.steps["two"]
+
+
+def test_a_mixed_fleet_gets_the_older_of_its_releases(three):
+    """As after a deployer that was killed between two hosts."""
+    three[1].run(commands.script("ln -sfn sets/100 /opt/bikecast/traffic/green"))
+    assert live(three) == {"c": 1, "b": 1}
+    assert back(three)[0] == "b"
+    assert live(three) == {"b": 2}
+
+
+def test_a_mixed_fleet_without_a_common_release_goes_to_the_older_by_its_image(hosts):
+    """The hosts have nothing in common that runs."""
+    one, two = hosts
+    deploy(Deployer((one,)).site, target("c"), AT_ONCE)
+    deploy(Deployer((one,)).site, target("d"), AT_ONCE)
+    assert live(hosts) == {"d": 1, "b": 1}
+    back(hosts, target("b").release)
+    assert live(hosts) == {"b": 2}
+
+
+def test_the_hosts_that_answer_go_back_without_the_one_that_does_not(three):
+    """It is named, and a second command takes it along, not the others further back."""
+    with pytest.raises(HostGone, match="two: not rolled back.*all others went back") as error:
+        back(three, faults=(Fault("gone", "two", 0),))
+    assert error.value.exit_code == 3
+    assert live(three) == {"b": 1, "c": 1}
+    assert back(three)[0] == "b"
+    assert live(three) == {"b": 2}
+
+
+def test_a_host_that_was_never_set_up_is_an_error(fresh):
+    """And so is a fleet where nothing was ever released."""
+    with pytest.raises(Refused, match="there is no release before the first"):
+        back(fresh)
+    for host in fresh:
+        host.root.rename(host.root.with_name("away"))
+    with pytest.raises(BikecastError, match="run inv setup"):
+        back(fresh)
+
+
+def test_a_wrong_clock_is_refused(three, monkeypatch):
+    """A release whose age cannot be told is none to go back from."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 60)
+    with pytest.raises(InputError, match="the clock of one is 60 s behind ours"):
+        back(three)
+
+
+def cuts():
+    """Every way to be cut off at every step; what only looks and a plain failure with ``--all``."""
+    for kind in ("fails", "lost", "killed"):
+        for name, steps in STEPS.items():
+            for number, step in enumerate(steps):
+                quick = kind != "fails" and step not in ("present", "look", "ask")
+                marks = () if quick else pytest.mark.full
+                yield pytest.param(kind, name, number, marks=marks, id=f"{kind}-{name}-{step}")
+
+
+@pytest.mark.parametrize(("kind", "name", "step"), list(cuts()))
+def test_a_rollback_cut_off_at_any_step_is_finished_by_the_next(three, kind, name, step):
+    """Cut off, then again: one release everywhere, b or, where that was done, a."""
+    deployer = Deployer(three, faults=(Fault(kind, name, step),))
+    try:
+        rollback(deployer.site)
+    except BikecastError as error:
+        assert kind == "killed" or name in str(error)
+    assert deployer.happened
+    found = live(three)
+    assert set(found) <= {"b", "c"}
+    for host in three:
+        host.expire()
+    rollback(Deployer(three).site, target("b").release)
+    assert live(three) == {"b": 2}
+    assert not any((h.root / "lock").exists() for h in three)
