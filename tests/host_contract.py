@@ -86,8 +86,8 @@ def a_lock_is_held_by_one(host: Host, env: Environment) -> None:
     over = host.run(commands.take_lock(directory, "other", '{"who": "bob"}', '{"who": "ann"}'))
     assert over.split()[0] == "over"
     with pytest.raises(LockLost):
-        host.run(commands.switch(directory, "token", 100))
-    assert look(host, env).green == 0
+        host.run(commands.switch(directory, "token", 0))
+    assert look(host, env).green == 100
 
 
 def a_wrong_password_is_told(host: Host, env: Environment) -> None:

@@ -177,10 +177,15 @@ def holding(directory: str, token: str, *argv: str) -> Command:
 
 # -- preparing a colour ----------------------------------------------------------------------------
 
+# At first green has all requests and nothing that answers: the first release goes to blue, where
+# nobody reaches it before it was tried.
 PREPARE = """
 cd "$1" && umask 022 && mkdir -p traffic/sets/0 traffic/leaving proxy sockets/blue sockets/green &&
-mkdir -p -m 700 secrets && touch guard &&
-{ [ -L traffic/green ] || ln -s sets/0 traffic/green; }
+mkdir -p -m 700 secrets && touch guard || exit 1
+[ ! -L traffic/green ] || exit 0
+mkdir -p traffic/sets/100 || exit 1
+i=0; while [ $i -lt 100 ]; do : > "traffic/sets/100/$i" || exit 1; i=$((i + 1)); done
+ln -s sets/100 traffic/green
 """
 
 
@@ -321,7 +326,7 @@ is() { docker inspect "$1" >/dev/null 2>&1; }
 s=bikecast-$3 r=bikecast-refresher-$3
 if [ -z "$4" ] || is "$s-former"; then docker rm -f "$s" "$r" >/dev/null 2>&1; fi
 ! is "$s-former" || docker rename "$s-former" "$s" || exit 1
-! is "$s" || docker start "$s" >/dev/null || exit 1
+! is "$s" || [ -z "$5" ] || docker start "$s" >/dev/null || exit 1
 is "$r" || ! is "$r-former" || docker rename "$r-former" "$r"
 """
 
@@ -331,13 +336,17 @@ def set_aside(directory: str, token: str, colour: str) -> Command:
     return script(OURS + SET_ASIDE, directory, token, colour)
 
 
-def put_back(directory: str, token: str, colour: str, spare: bool = False) -> Command:
-    """Remove a colour's containers and start those that were set aside for it.
+def put_back(
+    directory: str, token: str, colour: str, spare: bool = False, start: bool = True
+) -> Command:
+    """Remove a colour's containers, and bring back those that were set aside for it.
 
     :param spare: the colour had containers before, so those that are there now are removed only
         where the former ones were set aside already.
+    :param start: the former service ran, and is to run again.
     """
-    return script(OURS + PUT_BACK, directory, token, colour, "spare" if spare else "")
+    flags = ("spare" if spare else "", "start" if start else "")
+    return script(OURS + PUT_BACK, directory, token, colour, *flags)
 
 
 def drop_former(directory: str, token: str) -> Command:
@@ -491,6 +500,15 @@ def wait_proxy(name: str) -> Command:
 def announce(directory: str, token: str, instance: str) -> Command:
     """Let a proxy end each of its connections with the next answer, and say so there."""
     return script(HOLDING + ': > "traffic/leaving/$3"', directory, token, instance)
+
+
+# Where a replacement was cut off, the next proxy runs and has not got its name yet.
+ADOPT_PROXY = "docker inspect PROXY >/dev/null 2>&1 || docker rename PROXY-next PROXY"
+
+
+def adopt_proxy(directory: str, token: str) -> Command:
+    """Give the next proxy its name, where the former one is gone."""
+    return script(OURS + ADOPT_PROXY.replace("PROXY", PROXY), directory, token)
 
 
 REPLACE_PROXY = OURS + """

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import logging
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from bikecast.errors import BikecastError, CommandFailed, HostGone, InputError, LockLost
+from bikecast.errors import BikecastError, CommandFailed, HostGone, InputError, LockLost, Refused
 from bikecast.ops.commands import LOST, Command
 from bikecast.ops.environment import Address, Hosts
 
@@ -90,16 +91,24 @@ class SshHost:
     @contextmanager
     def tunnel(self, port: int) -> Iterator[int]:
         """See :class:`Host`."""
+        from invoke.exceptions import ThreadException
+
         with self._reaching():
             connection = self._open()
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 local = free.getsockname()[1]
-            with connection.forward_local(
-                local, remote_port=port, remote_host="127.0.0.1", local_host="127.0.0.1"
-            ):
-                _listening(local)
-                yield local
+            try:
+                with connection.forward_local(
+                    local, remote_port=port, remote_host="127.0.0.1", local_host="127.0.0.1"
+                ):
+                    _listening(local)
+                    yield local
+            except ThreadException as error:
+                raise Refused(
+                    f"{self.name}: nothing answers on its port {port}",
+                    hint="see with `inv logs --of proxy`; SSH must allow TCP forwarding",
+                ) from error
 
     def close(self) -> None:
         """See :class:`Host`."""
@@ -165,6 +174,8 @@ def connect(address: Address, settings: Hosts) -> Any:
     from fabric import Config, Connection
     from paramiko import AuthenticationException, BadHostKeyException
 
+    # What matters of its messages is in our own errors.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     connection = Connection(
         address.host,
         user=address.user,

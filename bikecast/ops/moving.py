@@ -69,15 +69,15 @@ def switch(site: Site, states: States, percent: int) -> None:
     )
 
 
-def switch_back(site: Site, states: States) -> list[Host]:
-    """Give all requests back to the colour that every host had; those that did not answer."""
+def switch_back(site: Site, states: States) -> dict[Host, BikecastError]:
+    """Give all requests back to the colour that every host had; where that failed, and why."""
     _, failed = site.fleet.each(
         lambda h: h.run(commands.switch(site.directory, site.token, back_to(states, h))),
         tuple(states),
     )
     for error in failed.values():
         site.say(f"did not go back: {error.what}")
-    return list(failed)
+    return failed
 
 
 def back_to(states: States, host: Host) -> int:
@@ -145,7 +145,7 @@ def went_back(site: Site, states: States, why: BaseException) -> BikecastError:
         return Refused(f"{what}; all hosts went back", hint="riders have the former release")
     names = ", ".join(h.name for h in missing)
     return Refused(
-        f"{what}; {back or 'no host'} went back, {names} did not answer and may still have the new "
-        "release",
-        hint="`inv rollback` mends that once it answers",
+        f"{what}; {back or 'no host'} went back, {names} could not and may still have the new "
+        f"release: {next(iter(missing.values())).what}",
+        hint="`inv rollback` mends that once it can be reached",
     )

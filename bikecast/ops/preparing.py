@@ -128,8 +128,10 @@ def put_back(site: Site, states: States) -> None:
 
 
 def _put_back(site: Site, state: HostState) -> Command:
-    spare = state.service(state.idle) is not None and not state.canary
-    return commands.put_back(site.directory, site.token, state.idle, spare)
+    former = state.service(state.idle)
+    spare = former is not None and not state.canary
+    start = former is None or former.running
+    return commands.put_back(site.directory, site.token, state.idle, spare, start)
 
 
 def start_idle(site: Site, states: States, target: Target, *, back: bool) -> None:

@@ -15,6 +15,7 @@ from bikecast.ops.preparing import (
     write_proxy_files,
 )
 from bikecast.ops.release import holding
+from bikecast.ops.settling import adopt_proxies
 from bikecast.ops.site import Site, States, check_ready, look
 
 # Seconds in which the old proxy ends every connection with its next answer, announced.
@@ -32,6 +33,8 @@ def upgrade(site: Site) -> None:
     check_ready(look(site), time.time())
     with holding(site, "proxy-upgrade"):
         states = look(site)
+        if adopt_proxies(site, states):
+            states = look(site)
         wanted = proxy_instance(site)
         old = {h: s for h, s in states.items() if s.proxy and proxy_label(s) != wanted}
         if not old:

@@ -48,7 +48,7 @@ def deploy(site: Site, target: Target, how: How, *, wait: float = 0) -> None:
         states = settle(site, look(site))
         with undone(site, states, target, "deploy"):
             prepare(site, states, target, migrating=True)
-        move(site, states, target, how)
+        move(site, states, target, how, "deploy")
         finish(site, states, target, "deploy")
 
 
@@ -88,7 +88,7 @@ def still_ours(site: Site, states: States) -> None:
         raise lost
 
 
-def move(site: Site, states: States, target: Target, how: How) -> None:
+def move(site: Site, states: States, target: Target, how: How, action: str) -> None:
     """Bring riders to the idle colour step by step; if one step fails, all hosts go back."""
     try:
         if how.steps != (100,):
@@ -99,7 +99,7 @@ def move(site: Site, states: States, target: Target, how: How) -> None:
     except BaseException as error:
         still_ours(site, states)
         told = to_the_end(partial(_go_back, site, states, error))
-        site.record("deploy", target, "went back")
+        site.record(action, target, "went back", tuple(states))
         if isinstance(error, Exception):
             raise told from error
         site.say(str(told))

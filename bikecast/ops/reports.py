@@ -6,6 +6,7 @@ from typing import Any
 
 from bikecast.ops.host import Host
 from bikecast.ops.state import Container, Entry, HostState
+from bikecast.ops.traffic import COLOURS
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ def advice(rows: list[Row], states: dict[str, HostState]) -> list[str]:
             found.append(f"{name}: {service.name} is {_health(service)}: `inv logs`")
         if service and not (state.proxy and state.proxy.running):
             found.append(f"{name}: the proxy does not run: `inv deploy` starts it")
+    refreshers = [s.refresher(c) for s in states.values() for c in COLOURS]
+    if any(s.live for s in states.values()) and not any(r and r.running for r in refreshers):
+        found.append("no refresher keeps the forecasts fresh: the next `inv deploy` starts one")
     return found
 
 

@@ -8,20 +8,22 @@ from bikecast.ops import commands
 from bikecast.ops.commands import LOCK_EXPIRES, refresher_name, service_name
 from bikecast.ops.host import Host
 from bikecast.ops.locking import told_owner
-from bikecast.ops.moving import switch
 from bikecast.ops.preparing import (
     prepare,
     put_back,
     stop_refreshers,
+    swap_refresher,
     try_out,
     wait_healthy,
 )
 from bikecast.ops.release import (
+    How,
     end_watch,
     finish,
+    first_lived,
     history,
     holding,
-    first_lived,
+    move,
     undone,
 )
 from bikecast.ops.settling import common_release, settle
@@ -113,7 +115,7 @@ def _to_warm(site: Site, states: States, colours: dict[Host, str]) -> Target:
     back = {h: c for h, c in colours.items() if h not in failed}
     site.say(f"{target.release}: switched {', '.join(h.name for h in back)} in {seconds:.2f} s")
     site.record("rollback", target, "live", tuple(back))
-    _swap_back(site, states, back)
+    _swap_back(site, states, back, target)
     if any(s.canary for s in states.values()):
         put_back(site, states)
     if any(s.watched for s in states.values()):
@@ -132,17 +134,17 @@ def _target_of(states: States, colours: dict[Host, str]) -> Target:
     return Target(found.release, found.digest, found.labels.get(TRAINING, ""))
 
 
-def _swap_back(site: Site, states: States, colours: dict[Host, str]) -> None:
-    """The refresher of the release that is live again, where it was kept."""
+def _swap_back(site: Site, states: States, colours: dict[Host, str], target: Target) -> None:
+    """The refresher of the release that is live again: the one that was kept, or a new one."""
     host = site.first
     if host not in colours:
         return
     wanted = refresher_name(colours[host])
     kept = states[host].container(wanted)
-    if kept and kept.running:
-        return
-    stop_refreshers(site, states)
-    if kept:
+    if kept is None:
+        swap_refresher(site, states, colours, target)
+    elif not kept.running:
+        stop_refreshers(site, states)
         host.run(commands.holding(site.directory, site.token, "docker", "start", wanted))
 
 
@@ -152,8 +154,7 @@ def _to_image(site: Site, states: States, to: str) -> Target:
     site.say(f"{target.release} is not warm any more: it is started from its image")
     with undone(site, states, target, "rollback"):
         prepare(site, states, target, migrating=False)
-    switch(site, states, 100)
-    try_out(site, target.release, dict.fromkeys(states, ""))
+    move(site, states, target, How(bake=0.0), "rollback")
     finish(site, states, target, "rollback")
     return target
 

@@ -1,7 +1,7 @@
 """Finish what an earlier deployer left half done, so that every piece of work starts the same."""
 
 from bikecast.ops import commands
-from bikecast.ops.commands import FORMER, WATCH, service_name
+from bikecast.ops.commands import FORMER, NEXT_PROXY, WATCH, service_name
 from bikecast.ops.host import Host
 from bikecast.ops.moving import back_to
 from bikecast.ops.site import Site, States, look, releases
@@ -13,7 +13,12 @@ def settle(site: Site, states: States) -> States:
 
     :returns: the states as they are afterwards.
     """
-    steps = (_end_canaries(site, states), _restore(site, states), _unite(site, states))
+    steps = (
+        _end_canaries(site, states),
+        adopt_proxies(site, states),
+        _restore(site, states),
+        _unite(site, states),
+    )
     return look(site) if any(steps) and not site.dry else states
 
 
@@ -26,6 +31,13 @@ def _end_canaries(site: Site, states: States) -> bool:
         names = ", ".join(h.name for h in shared)
         site.say(f"a canary was left on {names}: all requests went back to the stable release")
     return bool(watched or shared)
+
+
+def adopt_proxies(site: Site, states: States) -> bool:
+    """Finish the replacement of a proxy that was cut off before the new one got its name."""
+    hosts = tuple(h for h, s in states.items() if not s.proxy and s.container(NEXT_PROXY))
+    site.on_all(lambda h: commands.adopt_proxy(site.directory, site.token), hosts)
+    return bool(hosts)
 
 
 def _restore(site: Site, states: States) -> bool:

@@ -117,8 +117,8 @@ class HostState:
 
     @property
     def idle(self) -> str:
-        """The colour that a next release takes."""
-        return other(self.live) if self.live else BLUE if not self.green else GREEN
+        """The colour that a next release takes; before the first one, that without requests."""
+        return other(self.live) if self.live else BLUE if self.green else GREEN
 
     @property
     def canary(self) -> str | None:

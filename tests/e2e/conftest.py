@@ -1,5 +1,6 @@
 """Two real hosts, a registry and a database for all tests on them, made once and taken away."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def able() -> None:
     """A machine on which hosts can be made."""
     if why := machine.missing():
-        pytest.skip(f"no hosts can be made: {why}")
+        # In CI a skipped case would pass for one that held.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no hosts can be made: {why}")
 
 
 @pytest.fixture(scope="session")

@@ -236,7 +236,7 @@ def test_a_host_that_goes_while_riders_are_watched(riders: Load, live: Stage) ->
     try:
         rest = process.communicate(timeout=120)[1]
         assert process.returncode == 1, rest
-        assert f"{live.hosts[0].ip} went back, {gone.ip} did not answer" in rest
+        assert f"{live.hosts[0].ip} went back, {gone.ip} could not" in rest
     finally:
         gone.mend()
     assert live.inv("rollback", "--wait", "60s").code == 0

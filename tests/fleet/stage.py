@@ -194,6 +194,7 @@ class Stage:
     def status(self) -> dict:
         """`inv status` as a document."""
         done = self.inv("status", "--json")
+        assert done.out, done.err
         return json.loads(done.out)
 
     def live(self) -> dict[str, str]:

@@ -197,9 +197,9 @@ def hold(host):
 def test_preparing_makes_the_folders_and_changes_nothing_that_is_there(fresh):
     """`inv setup` may be run as often as one likes."""
     one = fresh[0]
-    assert (one.root / "traffic" / "green").readlink().as_posix() == "sets/0"
+    assert (one.root / "traffic" / "green").readlink().as_posix() == "sets/100"
     hold(one)
-    one.run(commands.switch(DIRECTORY, "token", 100))
+    one.run(commands.switch(DIRECTORY, "token", 0))
     before = one.everything()
     one.run(commands.prepare(DIRECTORY))
     assert one.everything() == before

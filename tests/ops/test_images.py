@@ -456,6 +456,7 @@ def inv(checkout, tmp_path_factory):
             timeout=60,
         )
 
+    run.folder = folder
     return run
 
 
@@ -500,6 +501,19 @@ def test_a_dirty_tree_is_refused_unless_allowed(inv, checkout):
     assert "a.py; commit them, or build with --allow-dirty" in refused.stderr
     allowed = inv("build", "--dry", "--allow-dirty", "--json")
     assert json.loads(allowed.stdout)["release"].endswith("-dirty")
+
+
+def test_a_push_hands_its_digests_to_a_workflow(inv, tmp_path, monkeypatch):
+    """As outputs of the step; a dry one hands on nothing."""
+    output = tmp_path / "output"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(output))
+    assert inv("push", "--dry").returncode == 0 and not output.exists()
+    docker = inv.folder / "docker"
+    docker.write_text('#!/bin/sh\n[ "$2" != inspect ] || echo "[\\"${5%:*}@sha256:1\\"]"\n')
+    docker.chmod(0o755)
+    done = inv("push")
+    assert done.returncode == 0, done.stderr
+    assert output.read_text() == "digest-api=sha256:1\ndigest-training=sha256:1\n"
 
 
 def test_a_machine_without_docker_is_told_in_one_line(inv):

@@ -119,10 +119,10 @@ def test_a_host_that_does_not_go_back_is_named(hosts):
         deployer.gone.add("two")
         told = went_back(site, states, HostGone("two is silent"))
         assert str(told) == (
-            "two is silent; one went back, two did not answer and may still have the new release; "
-            "`inv rollback` mends that once it answers"
+            "two is silent; one went back, two could not and may still have the new release: "
+            "two does not answer: gone; `inv rollback` mends that once it can be reached"
         )
         assert deployer.tells("did not go back: two")
         deployer.gone.add("one")
         told = went_back(site, states, KeyboardInterrupt())
-        assert told.what.startswith("KeyboardInterrupt; no host went back, one, two did not")
+        assert told.what.startswith("KeyboardInterrupt; no host went back, one, two could not")

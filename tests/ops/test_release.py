@@ -322,7 +322,7 @@ def test_a_full_disk_changes_nothing(hosts):
     (hosts[1].path / "ln").write_text("#!/bin/sh\necho 'ln: No space left on device' >&2; exit 1\n")
     (hosts[1].path / "ln").chmod(0o755)
     deployer = Deployer(hosts)
-    with pytest.raises(Refused, match="two: ln: No space left on device.*two did not answer"):
+    with pytest.raises(Refused, match="two: ln: No space left on device.*two could not"):
         deploy(deployer.site, target("c"), AT_ONCE)
     assert live(hosts) == {"b": 2}
 

@@ -58,16 +58,17 @@ def test_facts_are_read_from_the_lines():
 @pytest.mark.parametrize(
     ("green", "containers", "live", "idle", "canary", "former"),
     [
-        (None, (), None, "blue", None, None),
-        (0, (), None, "blue", None, None),
+        (None, (), None, "green", None, None),
+        (0, (), None, "green", None, None),
+        (100, (), None, "blue", None, None),
         (0, (BLUE,), "blue", "green", None, None),
         (100, (GREEN,), "green", "blue", None, None),
         (0, (BLUE, GREEN), "blue", "green", None, None),
         (100, (BLUE, GREEN), "green", "blue", None, "blue"),
         (5, (BLUE, GREEN), "blue", "green", "green", None),
         (99, (BLUE, GREEN), "blue", "green", "green", None),
-        (100, (BLUE,), None, "green", None, None),
-        (0, (GREEN,), None, "blue", None, None),
+        (100, (BLUE,), None, "blue", None, None),
+        (0, (GREEN,), None, "green", None, None),
         (50, (BLUE,), "blue", "green", None, None),
     ],
 )

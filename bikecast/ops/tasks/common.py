@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -51,6 +51,13 @@ def run_link() -> str:
     """Where this run of a workflow is to be read; empty elsewhere."""
     parts = [os.environ.get(f"GITHUB_{name}") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")]
     return "{}/{}/actions/runs/{}".format(*parts) if all(parts) else ""
+
+
+def hand_on(values: Mapping[str, str]) -> None:
+    """Hand values to later steps of a workflow of GitHub; elsewhere nothing happens."""
+    if path := os.environ.get("GITHUB_OUTPUT"):
+        with open(path, "a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def confirm(what: str, yes: bool) -> None:

@@ -18,7 +18,7 @@ from bikecast.errors import BikecastError, InputError, Unavailable
 from bikecast.ops import images
 from bikecast.ops.environment import Registry
 from bikecast.ops.images import IMAGES, Commit, Image
-from bikecast.ops.tasks.common import environment, helped, told
+from bikecast.ops.tasks.common import environment, hand_on, helped, told
 
 SBOMS = Path("build")
 ENGINE = "{{.Endpoints.docker.Host}}"
@@ -64,14 +64,18 @@ def push(context: Context, env: str = "staging", dry: bool = False, json: bool =
     """Push the images of this commit: inv build push, or inv push --env staging.
 
     The login is forgotten afterwards; without a user name in the environment Docker's own is used.
+    In a workflow later steps get the digests as outputs: digest-api, digest-training.
     """
     with told():
         docker = Docker(dry or context.config.run.dry, quiet=json)
         registry = environment(env).registry
         commit = images.read_commit(Path())
         with _logged_in(docker, registry):
-            found = [_pushed(docker, registry, image, commit) for image in IMAGES]
-        docker.tell({"release": commit.tag, "revision": commit.revision, "images": found})
+            found = {i.name: _pushed(docker, registry, i, commit) for i in IMAGES}
+        of = list(found.values())
+        docker.tell({"release": commit.tag, "revision": commit.revision, "images": of})
+        if not docker.dry:
+            hand_on({f"digest-{name}": image["digest"] for name, image in found.items()})
 
 
 class Docker:

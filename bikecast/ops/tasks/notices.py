@@ -51,8 +51,11 @@ def notify(
         if is_dry(context, dry):
             print(dumps(notice.message(), indent=2, ensure_ascii=False))
             return
-        webhook = os.environ.get(WEBHOOK) or (
-            environment(env).notify.slack_webhook.get_secret_value()
+        # A workflow without that secret sets it to nothing: then nobody is to be told.
+        webhook = (
+            os.environ[WEBHOOK]
+            if WEBHOOK in os.environ
+            else environment(env).notify.slack_webhook.get_secret_value()
         )
         why = send(webhook, notice.message(), post) if webhook else f"{WEBHOOK} is not set"
     if why:
