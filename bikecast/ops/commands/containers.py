@@ -1,0 +1,235 @@
+"""Images, secrets and containers of a colour."""
+
+from dataclasses import replace
+
+from bikecast.ops.commands.base import (
+    Command,
+    LABEL,
+    LOG_LINES,
+    LOG_OPTIONS,
+    UNPRIVILEGED,
+    refresher_name,
+    script,
+    service_name,
+)
+from bikecast.ops.commands.locks import HOLDING, OURS, holding
+from bikecast.ops.environment import Environment
+from bikecast.ops.traffic import COLOURS
+
+# At first green has all requests and nothing that answers: the first release goes to blue, where
+# nobody reaches it before it was tried.
+PREPARE = """
+cd "$1" && umask 022 && mkdir -p traffic/sets/0 traffic/leaving proxy sockets/blue sockets/green &&
+mkdir -p -m 700 secrets && touch guard || exit 1
+[ ! -L traffic/green ] || exit 0
+mkdir -p traffic/sets/100 || exit 1
+i=0; while [ $i -lt 100 ]; do : > "traffic/sets/100/$i" || exit 1; i=$((i + 1)); done
+ln -s sets/100 traffic/green
+"""
+
+
+def prepare(directory: str) -> Command:
+    """The folders that a release needs; nothing that is there is changed."""
+    return script(PREPARE, directory)
+
+
+PULL = """
+export DOCKER_CONFIG=$(mktemp -d) || exit 1
+trap 'rm -rf "$DOCKER_CONFIG"' EXIT
+if [ -n "$2" ]; then docker login --username "$2" --password-stdin "$1" >/dev/null 2>&1 ||
+  { echo "the registry $1 refuses the login of $2, or does not answer" >&2; exit 1; }
+fi
+shift 2
+for image; do docker image inspect "$image" >/dev/null 2>&1 || docker pull -q "$image" || exit; done
+"""
+
+
+def pull(registry: str, username: str, password: str, images: list[str]) -> Command:
+    """Pull images that are not there yet; the login lasts as long as the command."""
+    return replace(script(PULL, registry, username, *images), stdin=password)
+
+
+WRITE = HOLDING + 'umask 077; mkdir -p "${3%/*}" && cat > "$3.new" && mv "$3.new" "$3"'
+
+
+def write_file(directory: str, token: str, path: str, content: str) -> Command:
+    """A file that only the SSH user can read, below the directory; whole or not at all."""
+    return replace(script(WRITE, directory, token, path), stdin=content)
+
+
+def secrets(env: Environment) -> dict[str, str]:
+    """The settings of the service that must not be seen, by their file's name."""
+    given = {
+        "database_url": env.service.database_url.get_secret_value(),
+        "mlflow_tracking_uri": env.service.mlflow_tracking_uri.get_secret_value(),
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def _settings(env: Environment) -> list[str]:
+    plain = {
+        "SYSTEM": env.service.system,
+        "WORKERS": env.service.workers,
+        "MODEL_NAME": env.service.model_name,
+        "STALE_AFTER": env.service.stale_after,
+        **{f"{name.upper()}_FILE": f"/run/secrets/{name}" for name in secrets(env)},
+    }
+    return [word for k, v in plain.items() for word in ("--env", f"BIKECAST_{k}={v}")]
+
+
+def _secrets_mount(env: Environment, colour: str) -> tuple[str, str]:
+    return "--volume", f"{env.hosts.directory}/secrets/{colour}:/run/secrets:ro"
+
+
+def _labels(env: Environment, labels: dict[str, str]) -> list[str]:
+    found = {LABEL: env.hosts.directory, **labels}
+    return [word for k, v in found.items() for word in ("--label", f"{k}={v}")]
+
+
+REMOVE = """
+shift 2
+for c; do ! docker inspect "$c" >/dev/null 2>&1 || docker rm -f "$c" >/dev/null || exit 1; done
+"""
+
+
+def remove(directory: str, token: str, *containers: str) -> Command:
+    """Remove containers, running or not, there or not."""
+    return script(OURS + REMOVE, directory, token, *containers)
+
+
+KILL = """
+shift 2
+for c; do
+  running=$(docker inspect -f '{{.State.Running}}' "$c" 2>/dev/null)
+  [ "$running" != true ] || docker kill "$c" >/dev/null || exit 1
+done
+"""
+
+
+def kill(directory: str, token: str, *containers: str) -> Command:
+    """End containers at once: a refresher's half-written table is not kept by the database."""
+    return script(OURS + KILL, directory, token, *containers)
+
+
+def migrate(env: Environment, token: str, colour: str, user: str, image: str) -> Command:
+    """Bring the database to the release's schema."""
+    return holding(
+        *(env.hosts.directory, token, "docker", "run", "--rm", "--user", user),
+        *(w for w in UNPRIVILEGED if w not in ("--restart", "unless-stopped")),
+        *_settings(env),
+        *_secrets_mount(env, colour),
+        *(image, "db", "upgrade"),
+    )
+
+
+def start_service(
+    env: Environment, token: str, colour: str, user: str, image: str, labels: dict[str, str]
+) -> Command:
+    """Start a colour's service from an image; it listens on the colour's socket."""
+    directory = env.hosts.directory
+    return holding(
+        *(directory, token, "docker", "run", "--detach", "--name", service_name(colour)),
+        *("--user", user, *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, labels), *_settings(env)),
+        *("--env", "BIKECAST_BIND=unix:/run/bikecast/api.sock"),
+        *("--volume", f"{directory}/sockets/{colour}:/run/bikecast"),
+        *_secrets_mount(env, colour),
+        image,
+    )
+
+
+def start_refresher(
+    env: Environment, token: str, colour: str, user: str, image: str, labels: dict[str, str]
+) -> Command:
+    """Start what keeps the forecast table fresh."""
+    return holding(
+        *(env.hosts.directory, token, "docker", "run", "--detach"),
+        *("--name", refresher_name(colour), "--user", user, *UNPRIVILEGED, *LOG_OPTIONS),
+        *(*_labels(env, labels), *_settings(env), *_secrets_mount(env, colour)),
+        *(image, "forecast", "--every", "10m"),
+    )
+
+
+FORMER = "-former"
+# The service goes last: where it was set aside, its refresher was too. No traffic comes here, so
+# nothing is in flight that a gentle stop would wait for.
+SET_ASIDE = """
+for c in bikecast-refresher-$3 bikecast-$3; do
+  docker inspect "$c" >/dev/null 2>&1 || continue
+  docker rm -f "$c-former" >/dev/null 2>&1
+  [ "$(docker inspect -f '{{.State.Status}}' "$c")" = exited ] || docker kill "$c" >/dev/null
+  docker rename "$c" "$c-former" || exit 1
+done
+"""
+PUT_BACK = """
+is() { docker inspect "$1" >/dev/null 2>&1; }
+s=bikecast-$3 r=bikecast-refresher-$3
+if [ -z "$4" ] || is "$s-former"; then docker rm -f "$s" "$r" >/dev/null 2>&1; fi
+! is "$s-former" || docker rename "$s-former" "$s" || exit 1
+! is "$s" || [ -z "$5" ] || docker start "$s" >/dev/null || exit 1
+is "$r" || ! is "$r-former" || docker rename "$r-former" "$r"
+"""
+
+
+def set_aside(directory: str, token: str, colour: str) -> Command:
+    """End a colour that has no traffic and keep its containers under another name."""
+    return script(OURS + SET_ASIDE, directory, token, colour)
+
+
+def put_back(
+    directory: str, token: str, colour: str, spare: bool = False, start: bool = True
+) -> Command:
+    """Remove a colour's containers, and bring back those that were set aside for it.
+
+    :param spare: the colour had containers before, so those that are there now are removed only
+        where the former ones were set aside already.
+    :param start: the former service ran, and is to run again.
+    """
+    flags = ("spare" if spare else "", "start" if start else "")
+    return script(OURS + PUT_BACK, directory, token, colour, *flags)
+
+
+def drop_former(directory: str, token: str) -> Command:
+    """Remove what was set aside, once the new release is there to stay."""
+    return remove(directory, token, *(name + FORMER for name in all_names()))
+
+
+# A container that ends is started again by Docker: one restart is failure enough.
+HEALTHY = """
+end=$(($(date +%s) + $2))
+while :; do
+  set -- "$1" "$2" $(docker inspect -f '{{.State.Status}} {{.RestartCount}}' "$1")
+  [ "$3 $4" = "running 0" ] || { echo "it does not run: $3, restarted $4 times"; break; }
+  said=$(docker exec "$1" python -I -S CHECK 2>&1) && { echo healthy; exit 0; }
+  [ "$(date +%s)" -lt "$end" ] || { echo "not healthy within $2 s: $said"; break; }
+  sleep 0.2
+done
+docker logs --tail LINES "$1" 2>&1; :
+"""
+HEALTHY = HEALTHY.replace("LINES", str(LOG_LINES)).replace("CHECK", "/usr/local/lib/healthcheck.py")
+
+
+def wait_healthy(container: str, seconds: float) -> Command:
+    """Wait until a container is healthy: prints ``healthy``, or why not and its last lines."""
+    return replace(
+        script(HEALTHY, container, int(seconds)), pretend="healthy", timeout=seconds + 15
+    )
+
+
+PRUNE = """
+keep=" $3 "
+docker images --digests --format '{{.Repository}}@{{.Digest}}' | sort -u | while read -r image; do
+  case $image in "$1"@sha256:* | "$1"-*@sha256:*) ;; *) continue ;; esac
+  case $keep in *" ${image#*@} "*) continue ;; esac
+  docker rmi "$image" >/dev/null 2>&1 && echo "$image"
+done; :
+"""
+
+
+def prune(directory: str, repository: str, digests: list[str]) -> Command:
+    """Remove the images of releases that are not to be kept; one in use stays anyway."""
+    return script(PRUNE, repository, directory, " ".join(digests))
+
+
+def all_names() -> tuple[str, ...]:
+    """Every container of a release."""
+    return tuple(f(c) for c in COLOURS for f in (service_name, refresher_name))

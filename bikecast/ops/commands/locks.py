@@ -1,0 +1,53 @@
+"""The lock of a host: taken, kept, given back, and needed by whatever changes something."""
+
+from bikecast.ops.commands.base import Command, LOCK_EXPIRES, script
+
+# Whoever takes, keeps or uses the lock does so behind the same flock, one at a time. The age of a
+# lock is that of its heartbeat by the host's own clock, so clocks that differ do not matter.
+GUARD = 'cd "$1" || exit 66; exec 9>>guard; flock -w 10 9 || exit 75; '
+HOLDING = GUARD + '[ "$(cat lock/token 2>/dev/null)" = "$2" ] || exit 75; '
+TAKE = GUARD + """
+if ! mkdir lock 2>/dev/null; then
+  [ -d lock ] || mkdir lock || exit 1
+  if [ "$(cat lock/token 2>/dev/null)" != "$2" ]; then
+    age=$(($(date +%s) - $(stat -c %Y lock/token 2>/dev/null || stat -c %Y lock)))
+    owner=$(cat lock/owner 2>/dev/null)
+    if [ "$age" -lt "$4" ] && [ "$owner" != "$5" ]; then echo "held $age $owner"; exit 0; fi
+    echo "over $age $owner"
+  fi
+fi
+{ printf %s "$3" > lock/owner && printf %s "$2" > lock/token; } || { rm -rf lock; exit 1; }
+"""
+
+
+def take_lock(directory: str, token: str, owner: str, dead: str = "") -> Command:
+    """Take the lock: nothing is printed, or ``held AGE OWNER``, or ``over AGE OWNER`` taken over.
+
+    :param owner: one line of JSON that says who, why, from where.
+    :param dead: an owner that is known to have ended: its lock is taken over at once.
+    """
+    return script(TAKE, directory, token, owner, LOCK_EXPIRES, dead or "-")
+
+
+def keep_lock(directory: str, token: str) -> Command:
+    """The heartbeat: the lock is still in use."""
+    return script(HOLDING + "touch lock/token", directory, token)
+
+
+def release_lock(directory: str, token: str) -> Command:
+    """Give the lock back."""
+    return script(HOLDING + "rm -rf lock", directory, token)
+
+
+def break_lock(directory: str) -> Command:
+    """Take the lock away from whoever has it; prints who that was."""
+    return script(GUARD + "cat lock/owner 2>/dev/null; rm -rf lock", directory)
+
+
+# For what takes longer than others should wait behind the flock.
+OURS = '[ "$(cat "$1/lock/token" 2>/dev/null)" = "$2" ] || exit 75; '
+
+
+def holding(directory: str, token: str, *argv: str) -> Command:
+    """A command that is run only while the lock is ours."""
+    return script(OURS + 'shift 2; exec "$@"', directory, token, *argv)

@@ -1,0 +1,61 @@
+"""Ask a host how things stand, and its log of releases."""
+
+import json
+from dataclasses import replace
+
+from bikecast.ops.commands.base import Command, LABEL, LOG_LINES, LOOK_WITHIN, script
+
+FORMAT = (
+    '{"name":{{json .Name}},"status":{{json .State.Status}},"created":{{json .Created}},'
+    '"started":{{json .State.StartedAt}},"restarts":{{json .RestartCount}},'
+    '"health":{{if .State.Health}}{{json .State.Health.Status}}{{else}}""{{end}},'
+    '"labels":{{json .Config.Labels}},"image":{{json .Config.Image}}}'
+)
+LOOK = """
+command -v docker >/dev/null || { echo "no docker"; exit 0; }
+cd "$1" 2>/dev/null && [ -L traffic/green ] || { echo absent; exit 0; }
+echo "clock $(date +%s.%N)"
+echo "user $(id -u):$(id -g)"
+echo "green $(readlink traffic/green)"
+if [ -d lock ]; then
+  beat=$(stat -c %Y lock/token 2>/dev/null || date +%s)
+  echo "lock $(($(date +%s) - beat)) $(cat lock/owner 2>/dev/null)"
+fi
+ids=$(docker ps -aq --filter "label=$2=$1") || exit 1
+[ -z "$ids" ] || docker inspect -f "$3" $ids | sed 's/^/container /'
+"""
+
+
+def look(directory: str) -> Command:
+    """Ask a host how things stand: one line per fact, see :mod:`bikecast.ops.state`."""
+    return replace(script(LOOK, directory, LABEL, FORMAT), reads=True, timeout=LOOK_WITHIN)
+
+
+REACH = """
+[ -L "$1/traffic/green" ] || { echo "it is not set up: run inv setup" >&2; exit 1; }
+try=$(mktemp "$1/.try.XXXXXX") || exit 1
+echo "room for a line" > "$try"; wrote=$?; rm -f "$try"; exit $wrote
+"""
+
+
+def reach(directory: str) -> Command:
+    """Connect, and see that the host was set up and can be written to."""
+    return script(REACH, directory)
+
+
+HISTORY = 'tail -n "$2" "$1/history.jsonl" 2>/dev/null; :'
+
+
+def history(directory: str, lines: int) -> Command:
+    """The newest lines of the host's log of releases."""
+    return replace(script(HISTORY, directory, lines), reads=True)
+
+
+def record(directory: str, entry: dict[str, object]) -> Command:
+    """Append one line to the host's log of releases; lines are never changed."""
+    return script('printf "%s\\n" "$2" >> "$1/history.jsonl"', directory, json.dumps(entry))
+
+
+def last_lines(container: str, lines: int = LOG_LINES) -> Command:
+    """What a container said last, errors included."""
+    return replace(script('docker logs --tail "$2" "$1" 2>&1; :', container, lines), reads=True)

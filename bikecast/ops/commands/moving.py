@@ -1,0 +1,88 @@
+"""Which colour gets how many requests, who watches over it, and what the proxy's log says."""
+
+import json
+from dataclasses import replace
+
+from bikecast.ops.commands.base import (
+    Command,
+    LOCK_EXPIRES,
+    LOG_OPTIONS,
+    PROXY,
+    UNPRIVILEGED,
+    WATCH,
+    script,
+)
+from bikecast.ops.commands.containers import _labels
+from bikecast.ops.commands.locks import GUARD, HOLDING, holding
+from bikecast.ops.environment import Environment
+
+SWITCH = HOLDING + """
+if [ ! -d "traffic/sets/$3" ]; then
+  new=$(mktemp -d traffic/.new.XXXXXX) && chmod 755 "$new" || exit 1
+  i=0; while [ $i -lt "$3" ]; do : > "$new/$i" || exit 1; i=$((i + 1)); done
+  mv -T "$new" "traffic/sets/$3" || exit 1
+fi
+rm -f traffic/.next && ln -s "sets/$3" traffic/.next && mv -T traffic/.next traffic/green
+"""
+
+
+def switch(directory: str, token: str, green: int) -> Command:
+    """Give green this percentage of the requests, in one rename, if the lock is still ours."""
+    return replace(script(SWITCH, directory, token, green), timeout=30)
+
+
+# Runs in a container of its own, so that it survives a reboot, and never ends: whoever takes the
+# lock next removes it.
+WATCHING = """
+cd "$1" || exit 66
+while sleep 1; do
+  [ "$(readlink traffic/green)" != "sets/$3" ] || continue
+  exec 9>>guard; flock 9
+  owner=$(cat lock/token 2>/dev/null)
+  age=$(($(date +%s) - $(stat -c %Y lock/token 2>/dev/null || echo 0)))
+  if [ -z "$owner" ] || { [ "$owner" = "$2" ] && [ "$age" -ge "$4" ]; }; then
+    rm -f traffic/.next && ln -s "sets/$3" traffic/.next && mv -T traffic/.next traffic/green &&
+    printf '%s\n' "$5" >> history.jsonl
+  fi
+  exec 9>&-
+done
+"""
+
+
+def start_watch(
+    env: Environment, token: str, user: str, green: int, entry: dict[str, object]
+) -> Command:
+    """Watch over a canary: once its deployer gives no sign of life, the traffic goes back.
+
+    :param green: the percentage of green to go back to.
+    :param entry: what is then written into the log of releases.
+    """
+    directory = env.hosts.directory
+    words = script(WATCHING, directory, token, green, LOCK_EXPIRES, json.dumps(entry)).argv
+    return holding(
+        *(directory, token, "docker", "run", "--detach", "--name", WATCH, "--user", user),
+        *("--network", "none", *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, {})),
+        *("--volume", f"{directory}:{directory}", "--entrypoint", words[0], env.proxy.image),
+        *words[1:],
+    )
+
+
+# The window ends where the next one begins, by the host's clock; a line that comes late is counted
+# in the next one.
+TRAFFIC = """
+now=$(date +%s.%N); [ "$2" != now ] || { echo "now $now"; exit 0; }
+docker logs --since "$2" --until "$now" "$1" 2>/dev/null; echo "now $now"
+echo "wish $(cat "$3/lock/wish" 2>/dev/null)"
+for c in blue green; do docker inspect -f "state $c {{.State.Status}} {{.RestartCount}}" \
+bikecast-$c 2>/dev/null; done; :
+"""
+
+
+def traffic(directory: str, since: str) -> Command:
+    """The proxy's log since a moment of the host's clock (``now`` to begin), and a new moment."""
+    return replace(script(TRAFFIC, PROXY, since, directory), reads=True)
+
+
+def wish(directory: str, word: str) -> Command:
+    """Tell whoever holds the lock of a canary what to do: ``promote`` or ``abort``."""
+    return script(GUARD + 'printf %s "$2" > lock/wish', directory, word)

@@ -1,0 +1,81 @@
+"""The proxy's files, its start, and its replacement."""
+
+from dataclasses import replace
+
+from bikecast.ops.commands.base import Command, LOG_OPTIONS, PROXY, UNPRIVILEGED, script
+from bikecast.ops.commands.containers import _labels
+from bikecast.ops.commands.locks import HOLDING, OURS, holding
+from bikecast.ops.environment import Environment
+from bikecast.ops.traffic import configuration
+
+
+def proxy_files(env: Environment, instance: str) -> dict[str, str]:
+    """The files of a proxy by their path below the directory."""
+    tls = env.proxy.tls
+    folder = f"proxy/{instance}"
+    files = {f"{folder}/nginx.conf": configuration(env.proxy.port, tls is not None, instance)}
+    if tls:
+        files[f"{folder}/tls/certificate.pem"] = tls.certificate
+        files[f"{folder}/tls/key.pem"] = tls.key.get_secret_value()
+    return files
+
+
+def start_proxy(
+    env: Environment, token: str, name: str, user: str, instance: str, labels: dict[str, str]
+) -> Command:
+    """Start a proxy on the host's own network, where it sees who asks."""
+    directory = env.hosts.directory
+    tls = ("--volume", f"{directory}/proxy/{instance}/tls:/tls:ro") if env.proxy.tls else ()
+    return holding(
+        *(directory, token, "docker", "run", "--detach", "--name", name, "--user", user),
+        *("--network", "host", *UNPRIVILEGED, *LOG_OPTIONS, "--log-opt", "mode=non-blocking"),
+        *_labels(env, labels),
+        *("--volume", f"{directory}/traffic:/traffic:ro"),
+        *("--volume", f"{directory}/sockets:/sockets:ro"),
+        *("--volume", f"{directory}/proxy/{instance}:/etc/bikecast:ro", *tls),
+        *("--stop-signal", "SIGQUIT", "--entrypoint", "nginx", env.proxy.image),
+        *("-c", "/etc/bikecast/nginx.conf", "-g", "daemon off;"),
+    )
+
+
+WAIT_PROXY = """
+i=0
+while [ $i -lt 50 ]; do
+  [ "$(docker inspect -f '{{.State.Running}} {{.RestartCount}}' "$1")" = "true 0" ] || exit 0
+  docker exec "$1" test -s /tmp/nginx.pid 2>/dev/null && { echo up; exit 0; }
+  i=$((i + 1)); sleep 0.1
+done
+"""
+
+
+def wait_proxy(name: str) -> Command:
+    """Wait until a proxy listens: prints ``up``, or nothing where it does not come up."""
+    return replace(script(WAIT_PROXY, name), pretend="up")
+
+
+def announce(directory: str, token: str, instance: str) -> Command:
+    """Let a proxy end each of its connections with the next answer, and say so there."""
+    return script(HOLDING + ': > "traffic/leaving/$3"', directory, token, instance)
+
+
+# Where a replacement was cut off, the next proxy runs and has not got its name yet.
+ADOPT_PROXY = "docker inspect PROXY >/dev/null 2>&1 || docker rename PROXY-next PROXY"
+
+
+def adopt_proxy(directory: str, token: str) -> Command:
+    """Give the next proxy its name, where the former one is gone."""
+    return script(OURS + ADOPT_PROXY.replace("PROXY", PROXY), directory, token)
+
+
+REPLACE_PROXY = OURS + """
+[ "$(docker inspect -f '{{.State.Running}}' PROXY-next 2>/dev/null)" = true ] ||
+  { echo "the next proxy does not run" >&2; exit 1; }
+cd "$1" && docker stop --time 60 PROXY >/dev/null && docker rm PROXY >/dev/null &&
+docker rename PROXY-next PROXY && rm -rf "traffic/leaving/$3" "proxy/$3"
+"""
+
+
+def replace_proxy(directory: str, token: str, instance: str) -> Command:
+    """Let the old proxy finish what it has in flight, and put the next one in its place."""
+    text = REPLACE_PROXY.replace("PROXY", PROXY)
+    return replace(script(text, directory, token, instance), timeout=90)
