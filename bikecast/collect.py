@@ -3,8 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from bikecast.errors import FileRefused, InputError
 from bikecast.panels import read_panel, read_stations
@@ -15,60 +17,90 @@ from bikecast.weather import read_weather
 
 Progress = Callable[[float, float | None, str], None]
 Share = Callable[[float], None]
+OnReport = Callable[[ImportReport], None]
+SLACK = timedelta(days=1)  # for clocks that are ahead, and zones that were mistaken
 
 
 def quietly(done: float, total: float | None, detail: str) -> None:
     """Nobody is told how far it is."""
 
 
+def unheard(report: ImportReport) -> None:
+    """Nobody is told of a file before all are in."""
+
+
+def latest_now(timezone: str) -> datetime:
+    """The local time after which nothing in a file can have happened: a day from now."""
+    return datetime.now(UTC).astimezone(ZoneInfo(timezone)).replace(tzinfo=None) + SLACK
+
+
 def import_trips(
-    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
+    store: Store,
+    system_id: str,
+    paths: list[Path],
+    progress: Progress = quietly,
+    on_report: OnReport = unheard,
 ) -> list[ImportReport]:
     """Bring in trip files, or folders of them.
 
+    :param on_report: told of each file as soon as it is in, whatever becomes of the next.
     :raises FileRefused: after the other files are in, naming each that could not be used.
     """
     timezone = store.system(system_id).timezone
+    latest = latest_now(timezone)
 
     def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         counts = TripCounts()
-        batches = read_trips(path, timezone, counts, share)
+        batches = read_trips(path, timezone, latest, counts, share)
         return store.import_trips(
             system_id, file, batches, lambda: (counts.rows_read, counts.skipped, counts.notes)
         )
 
-    return _each(store, system_id, "trips", paths, one, progress, trip_paths)
+    return _each(store, system_id, "trips", paths, one, progress, on_report, trip_paths)
 
 
 def import_weather(
-    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
+    store: Store,
+    system_id: str,
+    paths: list[Path],
+    progress: Progress = quietly,
+    on_report: OnReport = unheard,
 ) -> list[ImportReport]:
     """Bring in hourly weather."""
     timezone = store.system(system_id).timezone
 
     def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         skipped: Counter[str] = Counter()
-        frame, read = read_weather(path, timezone, skipped)
+        frame, read = read_weather(path, timezone, latest_now(timezone), skipped)
         return store.import_weather(system_id, file, frame, read, skipped)
 
-    return _each(store, system_id, "weather", paths, one, progress)
+    return _each(store, system_id, "weather", paths, one, progress, on_report)
 
 
 def import_panel(
-    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
+    store: Store,
+    system_id: str,
+    paths: list[Path],
+    progress: Progress = quietly,
+    on_report: OnReport = unheard,
 ) -> list[ImportReport]:
     """Bring in hours per station."""
+    latest = latest_now(store.system(system_id).timezone)
 
     def one(path: Path, file: FileSeen, share: Share) -> ImportReport:
         skipped: Counter[str] = Counter()
-        frame, read = read_panel(path, skipped)
+        frame, read = read_panel(path, latest, skipped)
         return store.import_panel(system_id, file, frame, read, skipped)
 
-    return _each(store, system_id, "panel", paths, one, progress)
+    return _each(store, system_id, "panel", paths, one, progress, on_report)
 
 
 def import_stations(
-    store: Store, system_id: str, paths: list[Path], progress: Progress = quietly
+    store: Store,
+    system_id: str,
+    paths: list[Path],
+    progress: Progress = quietly,
+    on_report: OnReport = unheard,
 ) -> list[ImportReport]:
     """Bring in names, places and capacities of stations."""
 
@@ -77,7 +109,7 @@ def import_stations(
         stations, read = read_stations(path, skipped)
         return store.import_stations(system_id, file, stations, read, skipped)
 
-    return _each(store, system_id, "stations", paths, one, progress)
+    return _each(store, system_id, "stations", paths, one, progress, on_report)
 
 
 def _each(
@@ -87,6 +119,7 @@ def _each(
     paths: list[Path],
     one: Callable[[Path, FileSeen, Share], ImportReport],
     progress: Progress,
+    on_report: OnReport,
     files_of: Callable[[Path], list[Path]] = lambda path: [path],
 ) -> list[ImportReport]:
     reports, refused = [], []
@@ -101,7 +134,9 @@ def _each(
         share(0)
         try:
             file = FileSeen(str(path), file_hash(path))
-            reports.append(store.imported(system_id, kind, file) or one(path, file, share))
+            report = store.imported(system_id, kind, file) or one(path, file, share)
+            on_report(report)
+            reports.append(report)
         except FileRefused as error:
             refused.append(error)
     if refused:

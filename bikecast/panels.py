@@ -1,12 +1,13 @@
 """Panel and stations files: hourly flows per station, and where stations are."""
 
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from bikecast.errors import FileRefused
-from bikecast.records import TARGETS, Station
+from bikecast.records import FIRST_RIDES, TARGETS, Station
 from bikecast.tabular import read_text, table
 
 STATION_COLUMNS = {
@@ -16,23 +17,27 @@ STATION_COLUMNS = {
     "lon": ("lon", "lng", "longitude"),
     "capacity": ("capacity",),
 }
+EXPECTED_OF_STATIONS = (
+    "station_id (or id), name (address), lat (latitude), lon (longitude) and, where known, capacity"
+)
 
 
-def read_panel(path: Path, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
+def read_panel(path: Path, latest: datetime, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
     """A panel as ``station_id, hour, pickups`` and, where the file has them, ``returns``.
 
+    :param latest: local time after which no hour can have been.
     :param skipped: reason → rows that could not be used; grows.
     :returns: the usable rows, one per station and hour, and the number of rows in the file.
     :raises FileRefused: for what is no panel.
     """
-    raw = _parquet(path) if _is_parquet(path) else table(read_text(path), path.name)
+    raw, read = _parquet(path) if _is_parquet(path) else _csv(path, skipped)
     missing = [c for c in ("station_id", "hour", "pickups") if c not in raw.columns]
     if missing:
         raise FileRefused(
             f"{path} lacks the column(s) {', '.join(missing)}",
             hint=f"expected station_id, hour, pickups, returns, found {', '.join(raw.columns[:6])}",
         )
-    return _usable(_typed(raw), skipped), len(raw)
+    return _usable(_typed(raw), latest, skipped), read
 
 
 def _is_parquet(path: Path) -> bool:
@@ -45,9 +50,14 @@ def _is_parquet(path: Path) -> bool:
         ) from error
 
 
-def _parquet(path: Path) -> pl.DataFrame:
+def _csv(path: Path, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
+    return table(read_text(path), path.name, skipped)
+
+
+def _parquet(path: Path) -> tuple[pl.DataFrame, int]:
     try:
-        return pl.read_parquet(path)
+        found = pl.read_parquet(path)
+        return found, len(found)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise FileRefused(
             f"{path} is damaged: {str(error).splitlines()[0]}", hint="get it again"
@@ -68,11 +78,12 @@ def _typed(raw: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _usable(rows: pl.DataFrame, skipped: Counter[str]) -> pl.DataFrame:
+def _usable(rows: pl.DataFrame, latest: datetime, skipped: Counter[str]) -> pl.DataFrame:
     flows = [c for c in TARGETS if c in rows.columns]
     reasons = {
         "no station": pl.col("station_id").is_null() | (pl.col("station_id") == ""),
         "unreadable hour": pl.col("hour").is_null(),
+        "impossible hour": ~pl.col("hour").is_between(FIRST_RIDES, latest),
         "not on the hour": pl.col("hour").dt.truncate("1h") != pl.col("hour"),
         "no number": pl.any_horizontal(pl.col(flows).is_null() | pl.col(flows).is_nan()),
         "negative": pl.any_horizontal(pl.col(flows) < 0),
@@ -90,21 +101,22 @@ def _usable(rows: pl.DataFrame, skipped: Counter[str]) -> pl.DataFrame:
 
 
 def read_stations(path: Path, skipped: Counter[str]) -> tuple[tuple[Station, ...], int]:
-    """Stations with name, place and capacity where the file has them.
+    """Stations with name, place and capacity; a cell may be blank, and so may all capacities.
 
     :param skipped: reason → rows or values that could not be used; grows.
     :returns: the stations and the number of rows in the file.
-    :raises FileRefused: for a file without station ids.
+    :raises FileRefused: for a file without one of the columns but the capacity's.
     """
-    raw = table(read_text(path), path.name)
+    raw, read = _csv(path, skipped)
     names = {
         ours: next((c for c in options if c in raw.columns), None)
         for ours, options in STATION_COLUMNS.items()
     }
-    if names["station_id"] is None:
+    missing = [ours for ours, column in names.items() if column is None and ours != "capacity"]
+    if missing:
         raise FileRefused(
-            f"{path} lacks the column station_id",
-            hint=f"expected station_id, name, lat, lon, capacity, found {', '.join(raw.columns)}",
+            f"{path} lacks the column(s) {', '.join(missing)}",
+            hint=f"expected {EXPECTED_OF_STATIONS}, found {', '.join(raw.columns[:8])[:120]}",
         )
     found: dict[str, Station] = {}
     for row in raw.iter_rows(named=True):
@@ -114,7 +126,7 @@ def read_stations(path: Path, skipped: Counter[str]) -> tuple[tuple[Station, ...
         if station.station_id in found:
             skipped["station given twice"] += 1
         found[station.station_id] = station
-    return tuple(found.values()), len(raw)
+    return tuple(found.values()), read
 
 
 def _station(row: dict[str, str | None], skipped: Counter[str]) -> Station | None:

@@ -21,6 +21,9 @@ WEATHER: Final = ("temperature", "precipitation", "wind_speed", "cloud_cover", "
 MAX_HORIZON: Final = 168
 """Hours ahead that are forecast: one week."""
 
+FIRST_RIDES: Final = datetime(1998, 1, 1)
+"""No ride is older: Rennes opened the first system that counted its rides in 1998."""
+
 
 @dataclass(frozen=True)
 class System:

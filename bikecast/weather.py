@@ -4,7 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,27 +47,32 @@ UNITS: Final[dict[str, Callable[[pl.Expr], pl.Expr]]] = {
     "mph": lambda x: x * 1.609344,
     "kn": lambda x: x * 1.852,
 }
+EARLIEST: Final = datetime(1940, 1, 1)  # Open-Meteo's archive begins here
+AHEAD: Final = timedelta(days=35)  # the longest forecasts that are published
 EXPECTED = "an hourly csv of Open-Meteo (a column time) or Visual Crossing (a column datetime)"
 HOURLY = "temperature_2m,precipitation,wind_speed_10m,cloud_cover,relative_humidity_2m"
 
 
-def read_weather(path: Path, timezone: str, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
+def read_weather(
+    path: Path, timezone: str, latest: datetime, skipped: Counter[str]
+) -> tuple[pl.DataFrame, int]:
     """A weather file as ``hour``, ``issued_at`` (UTC) and the variables of ``WEATHER``.
 
     :param timezone: of the system; Visual Crossing's hours are local and metric.
+    :param latest: local time of the present; forecasts reach ``AHEAD`` beyond it.
     :param skipped: reason → rows or values that could not be used; grows.
     :returns: the frame, its hours unique per vintage, and the number of rows in the file.
     :raises FileRefused: for what is no weather file.
     """
-    return parse_weather(read_text(path), path.name, timezone, skipped)
+    return parse_weather(read_text(path), path.name, timezone, latest, skipped)
 
 
 def parse_weather(
-    text: str, name: str, timezone: str, skipped: Counter[str]
+    text: str, name: str, timezone: str, latest: datetime, skipped: Counter[str]
 ) -> tuple[pl.DataFrame, int]:
     """The text of a weather file; see :func:`read_weather`."""
     text, offset = _without_preamble(text)
-    raw = table(text, name)
+    raw, read = table(text, name, skipped)
     if "time" in raw.columns:
         names, time = OPEN_METEO, _utc("time") - pl.duration(seconds=offset)
     elif "datetime" in raw.columns:
@@ -85,7 +90,7 @@ def parse_weather(
         *columns,
         blank=pl.col("time" if "time" in raw.columns else "datetime").is_null(),
     )
-    return _usable(frame, skipped), len(raw)
+    return _usable(frame, latest, skipped), read
 
 
 def _without_preamble(text: str) -> tuple[str, int]:
@@ -136,12 +141,15 @@ def _variable(raw: pl.DataFrame, ours: str, names: tuple[str, ...], file: str) -
     return pl.lit(None, pl.Float64).alias(ours)
 
 
-def _usable(frame: pl.DataFrame, skipped: Counter[str]) -> pl.DataFrame:
+def _usable(frame: pl.DataFrame, latest: datetime, skipped: Counter[str]) -> pl.DataFrame:
     blank = frame.select(pl.col("blank") | pl.all_horizontal(pl.col(WEATHER).is_null()))
     skipped["blank row"] += int(blank.to_series().sum())
     frame = frame.filter(~blank.to_series())
     skipped["unreadable time"] += frame["hour"].null_count()
     frame = frame.drop_nulls("hour")
+    possible = frame["hour"].dt.replace_time_zone(None).is_between(EARLIEST, latest + AHEAD)
+    skipped["impossible time"] += int((~possible).sum())
+    frame = frame.filter(possible)
     for name, (low, high) in BOUNDS.items():
         outside = frame.select(~pl.col(name).is_between(low, high)).to_series().sum()
         skipped[f"impossible {name}"] += int(outside)

@@ -10,6 +10,8 @@ from bikecast.errors import FileRefused
 from bikecast.panels import read_panel, read_stations
 from bikecast.records import Station
 
+LATEST = datetime(2026, 11, 2, 12)
+
 
 @pytest.fixture
 def given(tmp_path):
@@ -29,7 +31,7 @@ def test_a_csv_panel_keeps_its_ids(given):
         "station_id,hour,pickups,returns\n5379.10,2018-05-01 00:00,1,2\n"
         "5379.1,2018-05-01T01:00:00,3,4\n5379.1,2018-05-01 02:00:00.000,3,4\n"
     )
-    frame, read = read_panel(path, Counter())
+    frame, read = read_panel(path, LATEST, Counter())
     assert frame["station_id"].to_list() == ["5379.10", "5379.1", "5379.1"]
     assert frame["hour"].dt.hour().to_list() == [0, 1, 2] and read == 3
     assert frame["returns"].to_list() == [2, 4, 4]
@@ -40,7 +42,7 @@ def test_a_parquet_panel_may_lack_returns(tmp_path):
     path = tmp_path / "p.parquet"
     made = {"station_id": ["a"], "hour": [datetime(2018, 5, 1)], "pickups": [1]}
     pl.DataFrame(made).write_parquet(path)
-    frame, _ = read_panel(path, Counter())
+    frame, _ = read_panel(path, LATEST, Counter())
     assert frame.columns == ["station_id", "hour", "pickups"]
 
 
@@ -49,6 +51,10 @@ def test_a_parquet_panel_may_lack_returns(tmp_path):
     [
         (",2018-05-01 00:00,1,2", "no station"),
         ("b,2018-02-30 00:00,1,2", "unreadable hour"),
+        ("b,9999-12-31 23:00,1,2", "impossible hour"),
+        ("b,0018-05-01 00:00,1,2", "impossible hour"),
+        ('b,"2018-05-01 00:00,1,2', "unclosed quote"),
+        ("b,2018-05-01 00:00", "wrong number of fields"),
         ("b,2018-05-01 00:30,1,2", "not on the hour"),
         ("b,2018-05-01 00:00,x,2", "no number"),
         ("b,2018-05-01 00:00,-1,2", "negative"),
@@ -60,18 +66,27 @@ def test_a_bad_row_is_counted_and_the_others_stay(given, row, reason):
     """Each reason has its own count."""
     skipped: Counter[str] = Counter()
     path = given(f"station_id,hour,pickups,returns\na,2018-05-01 00:00,1,2\n{row}\n")
-    frame, read = read_panel(path, skipped)
+    frame, read = read_panel(path, LATEST, skipped)
     assert len(frame) == 1 and read == 2 and dict(skipped) == {reason: 1}
+
+
+def test_a_control_character_far_down_costs_its_row_only(given):
+    """At the beginning it makes the file a binary one."""
+    good = "".join(f"a,2018-05-{d:02d} {h:02d}:00,1,2\n" for d in range(1, 31) for h in range(24))
+    skipped: Counter[str] = Counter()
+    text = f"station_id,hour,pickups,returns\n{good}b\0,2018-05-01 00:00,1,2\n"
+    frame, read = read_panel(given(text), LATEST, skipped)
+    assert len(frame) == 720 and read == 721 and skipped == {"control character": 1}
 
 
 def test_a_file_without_a_column_is_refused(given, tmp_path):
     """The missing column is named; so is a damaged or missing file."""
     with pytest.raises(FileRefused, match="pickups"):
-        read_panel(given("station_id,hour\na,2018-05-01 00:00\n"), Counter())
+        read_panel(given("station_id,hour\na,2018-05-01 00:00\n"), LATEST, Counter())
     with pytest.raises(FileRefused, match="No such file"):
-        read_panel(tmp_path / "none.parquet", Counter())
+        read_panel(tmp_path / "none.parquet", LATEST, Counter())
     with pytest.raises(FileRefused, match="damaged"):
-        read_panel(given("PAR1 and nothing more", "p.parquet"), Counter())
+        read_panel(given("PAR1 and nothing more", "p.parquet"), LATEST, Counter())
 
 
 def test_stations_under_either_name(given):
@@ -94,5 +109,32 @@ def test_what_a_station_lacks_is_unknown_and_counted(given):
         "no station": 1,
         "station given twice": 1,
     }
-    with pytest.raises(FileRefused, match="station_id"):
-        read_stations(given("name\nA\n"), Counter())
+
+
+@pytest.mark.parametrize(
+    ("header", "missing"),
+    [
+        ("station_id", "name, lat, lon"),
+        ("name,lat,lon,capacity", "station_id"),
+        ("id,address,longitude", "lat"),
+        ("station_id,hour,pickups,returns", "name, lat, lon"),
+    ],
+)
+def test_a_stations_file_without_a_column_is_refused_whole(given, header, missing):
+    """Said are what is missing, what was expected and what was found; a panel is no such file."""
+    path = given(f"{header}\n{','.join('1' for _ in header.split(','))}\n")
+    with pytest.raises(FileRefused) as refused:
+        read_stations(path, Counter())
+    told = str(refused.value)
+    assert f"lacks the column(s) {missing};" in told
+    assert "expected station_id (or id), name (address)" in told
+    assert f"found {header.replace(',', ', ')}" in told
+
+
+def test_a_stations_file_may_know_no_capacities(given):
+    """Systems without docks have none; a bad row costs no other."""
+    skipped: Counter[str] = Counter()
+    path = given('station_id,name,lat,lon\na,A,1,2\nb,"B,1,2\nc,5" pipe,1,2\n')
+    found, read = read_stations(path, skipped)
+    assert found == (Station("a", "A", 1.0, 2.0), Station("c", '5" pipe', 1.0, 2.0))
+    assert read == 3 and skipped == {"unclosed quote": 1}

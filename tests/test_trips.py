@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bikecast import tabular
 from bikecast.errors import FileRefused
 from bikecast.trips import TripCounts, parse_trips, read_trips, trip_paths
 
 ZONE = "America/New_York"
+LATEST = datetime(2026, 11, 2, 12)
 LEGACY = (
     "tripduration,starttime,stoptime,start station id,start station name,start station latitude,"
     "start station longitude,end station id,end station name,end station latitude,"
@@ -42,7 +44,7 @@ def parse(*lines, zone=ZONE):
     """The usable rows of a file, and what was counted."""
     counts = TripCounts()
     stream = io.BytesIO("\n".join([*lines, ""]).encode())
-    frames = list(parse_trips(stream, "trips.csv", zone, counts))
+    frames = list(parse_trips(stream, "trips.csv", zone, LATEST, counts))
     return pl.concat(frames), counts
 
 
@@ -100,6 +102,16 @@ def test_columns_may_stand_in_any_order():
             modern(start="2021-03-14 02:30:00", end="2021-03-14 03:10:00"),
             "time that does not exist",
         ),
+        (modern(start="9999-12-31 23:50:00", end="9999-12-31 23:59:59"), "impossible time"),
+        (modern(start="9999-12-31 23:50:00", end="9999-12-31 23:59:59", b=""), "impossible time"),
+        (modern(start="2026-11-03 08:00:00", end="2026-11-03 08:10:00"), "impossible time"),
+        (modern(end="2206-03-01 08:10:00", b=""), "impossible time"),
+        (modern(start="0021-05-01 08:00:00", end="0021-05-01 08:10:00"), "impossible time"),
+        (modern(start="1/1/20 0:04", end="1/1/20 0:09"), "impossible time"),
+        (modern().replace("First", "Fi\0rst"), "control character"),
+        (modern().replace("First", "Fi\x1frst"), "control character"),
+        (modern().replace("First St", '"First St'), "unclosed quote"),
+        (modern().replace("First St", '"First\tSt'), "unclosed quote"),
         (modern(a="", b=""), "no station at either end"),
         (modern(ride=""), "no ride id"),
         (modern() + ",more", "wrong number of fields"),
@@ -111,6 +123,75 @@ def test_a_row_that_cannot_be_used_is_counted_and_the_others_stay(row, reason):
     found, counts = parse(MODERN, modern("R0"), row, modern("R2"))
     assert found["ride_key"].to_list() == ["R0", "R2"]
     assert dict(counts.skipped) == {reason: 1} and counts.rows_read == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('5" pipe St', '5" pipe St'),
+        ('"Big" St', "Big St"),
+        ('"The ""Big"" St"', 'The "Big" St'),
+        ('"Big St, 5" pipe"', 'Big St, 5 pipe"'),
+        ("First\rSt", "First\rSt"),
+        ("  First St ", "  First St "),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quote_inside_a_name_spoils_nothing(written, meant, end):
+    """A row that still has all of its fields is used, and so is every other."""
+    rows = [modern("R0"), modern("R1").replace("First St", written), modern("R2")]
+    counts = TripCounts()
+    stream = io.BytesIO(end.join([MODERN, *rows, ""]).encode())
+    found = pl.concat(parse_trips(stream, "x", ZONE, LATEST, counts))
+    assert dict(zip(found["ride_key"], found["start_name"], strict=True)) == {
+        "R0": "First St",
+        "R1": meant,
+        "R2": "First St",
+    }
+    assert not counts.skipped
+
+
+def test_a_quote_that_opens_takes_only_its_own_line():
+    """However far away the next quote is; a name over two lines is two rows that cannot be used."""
+    opened = modern("R1").replace("First St", '"First St')
+    cut = modern("R9").replace("First St", '"First\nSt"')
+    lines = [modern(f"A{i}") for i in range(500)]
+    found, counts = parse(MODERN, opened, *lines, opened, cut)
+    assert found["ride_key"].to_list() == [f"A{i}" for i in range(500)]
+    assert dict(counts.skipped) == {"unclosed quote": 4} and counts.rows_read == 504
+
+
+def test_what_the_quick_reader_refuses_is_read_patiently(monkeypatch):
+    """A block is never lost: each of its lines is looked at on its own."""
+    monkeypatch.setattr(tabular, "_tidy", lambda lines, width, quotes: lines != "")
+    bad = modern("R1").replace("First St", '"First St')
+    found, counts = parse(MODERN, modern("R0"), bad, modern("R2"))
+    assert sorted(found["ride_key"]) == ["R0", "R2"]
+    assert dict(counts.skipped) == {"unclosed quote": 1}
+
+
+@given(st.lists(st.text(alphabet='ab,"\r\n \0\x1f\ufffd', max_size=12), min_size=1, max_size=8))
+def test_no_spelling_of_a_name_costs_another_row(names):
+    """Whatever stands in names, the rows between stay, and every line is used or counted."""
+    lines = []
+    for i, name in enumerate(names):
+        lines += [modern(f"G{i}"), modern(f"B{i}").replace("First St", name)]
+    found, counts = parse(MODERN, *lines, modern("last"))
+    good = [f"G{i}" for i in range(len(names))] + ["last"]
+    assert set(good) <= set(found["ride_key"])
+    assert counts.rows_read == len(found) + counts.skipped.total()
+
+
+def test_the_present_is_where_times_end():
+    """The last moment that can have been counts, a second later does not."""
+    found, counts = parse(
+        MODERN,
+        modern("R1", start="2026-11-02 11:50:00", end="2026-11-02 12:00:00"),
+        modern("R2", start="2026-11-02 11:50:00", end="2026-11-02 12:00:01"),
+        modern("R3", start="1998-01-01 00:00:00", end="1998-01-01 00:10:00"),
+    )
+    assert found["ride_key"].to_list() == ["R1", "R3"]
+    assert dict(counts.skipped) == {"impossible time": 1}
 
 
 def test_a_name_with_a_comma_is_one_field():
@@ -147,7 +228,7 @@ def test_noise_is_refused_or_counted(noise):
     """Whatever bytes follow a header, the good row before them is kept."""
     counts = TripCounts()
     stream = io.BytesIO(f"{MODERN}\n{modern()}\n".encode() + noise)
-    found = pl.concat(list(parse_trips(stream, "x", ZONE, counts)))
+    found = pl.concat(list(parse_trips(stream, "x", ZONE, LATEST, counts)))
     assert found["ride_key"][0] == "R1"
     assert counts.rows_read == len(found) + counts.skipped.total()
 
@@ -156,7 +237,7 @@ def test_noise_is_refused_or_counted(noise):
 def test_noise_alone_is_refused(noise):
     """Bytes without a header are no trip file, and nothing else goes wrong with them."""
     with pytest.raises(FileRefused):
-        list(parse_trips(io.BytesIO(noise), "x", ZONE, TripCounts()))
+        list(parse_trips(io.BytesIO(noise), "x", ZONE, LATEST, TripCounts()))
 
 
 def write(path, data):
@@ -179,21 +260,30 @@ def zipped(**members):
     return out.getvalue()
 
 
+def encrypted(data):
+    """The zip as if its members needed a password."""
+    marked = bytearray(data)
+    marked[6] |= 1  # the flags of the only member, and again in the directory at the end
+    marked[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(marked)
+
+
 @pytest.mark.parametrize(
     "data",
     [
         text(),
+        b"\r\n\n" + text(),
         gzip.compress(text()),
         zipped(**{"JC.csv": text(), "__MACOSX/._JC.csv": b"\0\0", ".hidden.csv": b"x"}),
         zipped(**{"year/inner.zip": zipped(**{"a.csv": text()})}),
         zipped(**{"1.csv": f"{MODERN}\n{modern()}\n", "2.csv": f"{MODERN}\n{modern('R2')}\n"}),
     ],
-    ids=["csv", "gz", "zip", "nested", "parts"],
+    ids=["csv", "blank", "gz", "zip", "nested", "parts"],
 )
 def test_every_wrapping_holds_the_same_trips(tmp_path, data):
     """A file is told by its bytes, not by its name."""
     path = write(tmp_path / "trips.bin", data)
-    found = pl.concat(list(read_trips(path, ZONE, TripCounts())))
+    found = pl.concat(list(read_trips(path, ZONE, LATEST, TripCounts())))
     assert found["ride_key"].to_list() == ["R1", "R2"]
 
 
@@ -206,18 +296,21 @@ def test_every_wrapping_holds_the_same_trips(tmp_path, data):
         (gzip.compress(text() * 50)[:-20], "cut off"),
         (zipped(**{"a.csv": text()})[:-30], "cut off"),
         (zipped(**{"readme.txt": b"x"}), "holds no csv"),
+        (zipped(), "a zip with nothing in it"),
+        (encrypted(zipped(**{"a.csv": text()})), "a.csv is encrypted"),
+        (b"\n\r\n  \n<!DOCTYPE html>\n<html></html>\n", "web page"),
         (b"\x7fELF\0\0\0\0" + bytes(200), "binary"),
         (b"<!DOCTYPE html><html>\n<body>404</body></html>\n", "web page"),
         (text().replace(b"ended_at", b"finished"), "lacks the column(s) ended_at"),
         (b"a,b,c\n1,2,3\n", "no trip file"),
     ],
-    ids=["empty", "blank", "header", "gz", "zip", "nocsv", "binary", "html", "column", "other"],
+    ids=lambda given: given if isinstance(given, str) else "",
 )
 def test_what_is_no_trip_file_is_refused_whole(tmp_path, data, says):
     """The error names the file and says what is wrong with it."""
     path = write(tmp_path / "trips.csv", data)
     with pytest.raises(FileRefused, match="trips.csv") as refused:
-        list(read_trips(path, ZONE, TripCounts()))
+        list(read_trips(path, ZONE, LATEST, TripCounts()))
     assert says in str(refused.value)
 
 
@@ -238,7 +331,7 @@ def test_no_such_file_and_an_empty_folder_are_refused(tmp_path):
         with pytest.raises(FileRefused, match=str(path)):
             trip_paths(path)
     with pytest.raises(FileRefused, match="none.csv"):
-        list(read_trips(tmp_path / "none.csv", ZONE, TripCounts()))
+        list(read_trips(tmp_path / "none.csv", ZONE, LATEST, TripCounts()))
 
 
 @pytest.mark.parametrize(
@@ -250,6 +343,6 @@ def test_real_months_have_the_rows_they_should(shared_data, name, rows, without_
     folder, month = name.split("/")
     path = next((shared_data / f"trips_{folder}").glob(f"{month}*.gz"))
     counts = TripCounts()
-    used = sum(len(b) for b in read_trips(path, ZONE, counts))
+    used = sum(len(b) for b in read_trips(path, ZONE, LATEST, counts))
     assert counts.rows_read == rows == used + counts.skipped.total()
     assert counts.notes["no end station"] == without_end

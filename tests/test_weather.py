@@ -11,6 +11,7 @@ from bikecast.errors import DownloadFailed, FileRefused
 from bikecast.weather import fetch_weather, parse_weather, read_weather
 
 ZONE = "America/New_York"
+LATEST = datetime(2026, 11, 2, 12)
 OPEN = "time,temperature_2m (°C),precipitation (mm),cloudcover (%),windspeed_10m (km/h)"
 CROSSING = "name,datetime,temp,precip,windspeed,cloudcover,humidity"
 
@@ -18,7 +19,7 @@ CROSSING = "name,datetime,temp,precip,windspeed,cloudcover,humidity"
 def parse(*lines):
     """The frame, and what was counted."""
     skipped: Counter[str] = Counter()
-    frame, read = parse_weather("\n".join(lines) + "\n", "w.csv", ZONE, skipped)
+    frame, read = parse_weather("\n".join(lines) + "\n", "w.csv", ZONE, LATEST, skipped)
     return frame, dict(skipped), read
 
 
@@ -118,9 +119,9 @@ def test_what_is_no_weather_file_is_refused(tmp_path, data, says):
     path = tmp_path / "w.csv"
     path.write_bytes(data)
     with pytest.raises(FileRefused, match=says):
-        read_weather(path, ZONE, Counter())
+        read_weather(path, ZONE, LATEST, Counter())
     with pytest.raises(FileRefused, match="No such file"):
-        read_weather(tmp_path / "none.csv", ZONE, Counter())
+        read_weather(tmp_path / "none.csv", ZONE, LATEST, Counter())
 
 
 def test_the_archive_is_asked_for_days_in_utc_as_csv():
@@ -147,8 +148,8 @@ def test_a_real_file_of_each_publisher(shared_data):
     """All rows are read, and the blank ones are counted."""
     skipped: Counter[str] = Counter()
     path = shared_data / "weather" / "open_meteo_nyc_hourly_utc_2016_2022.csv.gz"
-    frame, read = read_weather(path, ZONE, skipped)
+    frame, read = read_weather(path, ZONE, LATEST, skipped)
     assert (read, len(frame), skipped["blank row"]) == (59_616, 59_592, 24)
     path = shared_data / "weather" / "visualcrossing_nyc_hourly_local_2020-01_2021-04.csv.gz"
-    frame, read = read_weather(path, ZONE, Counter())
+    frame, read = read_weather(path, ZONE, LATEST, Counter())
     assert read == 11_663 and frame["hour"].is_unique().all() and len(frame) == read

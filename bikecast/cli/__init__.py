@@ -1,8 +1,10 @@
 """The command line: each command parses, calls one verb, and prints."""
 
+import _thread
 import os
 import signal
 import sys
+import threading
 import traceback
 from types import FrameType
 from typing import NoReturn
@@ -61,6 +63,8 @@ def main() -> NoReturn:
     0 done; 1 the answer is no; 2 wrong usage or bad input; 3 could not run; 130 and 143 signals.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
     # XGBoost's threads wait for each other in a loop otherwise; beside another busy program that
     # made a training of 18 s one of more than 60, and of 32 s this way.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -74,8 +78,9 @@ def _run() -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except TyperException as error:
-        told = f"error: {error.format_message()}; `--help` shows how it is used"
-        errors.print(told, markup=False, highlight=False, soft_wrap=True)
+        if what := error.format_message():  # nothing where the help has been printed instead
+            told = f"error: {what}; `--help` shows how it is used"
+            errors.print(told, markup=False, highlight=False, soft_wrap=True)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         errors.print("stopped")
@@ -98,6 +103,15 @@ def _explain(error: Exception) -> int:
         soft_wrap=True,
     )
     return 3
+
+
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that met a callback which cannot raise is sent once more, and not shown."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        # A little later: here it would be lost again.
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:

@@ -5,6 +5,8 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from bikecast.collect import latest_now
 from bikecast.cli.terminal import Steps, errors, print_json, print_table
 from bikecast.errors import BikecastError, InputError, UnknownName
 from bikecast.history import History, build_history, build_weather, check_zone
@@ -44,7 +47,9 @@ def backtest(
     weather_mode: Annotated[
         WeatherMode, typer.Option(help="observed stands for a forecast and marks hindsight.")
     ] = WeatherMode.OBSERVED,
-    timezone: Annotated[str, typer.Option(help="Time zone of the panel.")] = "UTC",
+    timezone: Annotated[
+        str, typer.Option(help="Time zone of the panel, as in America/New_York.")
+    ] = "UTC",
     holidays: Annotated[str, typer.Option(help="Holiday calendar, as in US-NY.")] = "",
     days: Annotated[int, typer.Option(help="Length of the window.", min=1)] = 28,
     horizon: Annotated[int, typer.Option(help="Hours ahead, 1 to 168.")] = 24,
@@ -55,6 +60,9 @@ def backtest(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the predictions: parquet.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Write the scores: json.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with scores and pictures: html.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Forecast a window of the past from what was known, and score it.
@@ -64,7 +72,7 @@ def backtest(
     if not 1 <= horizon <= MAX_HORIZON:
         raise InputError(f"--horizon is {horizon}", hint=f"write 1 to {MAX_HORIZON}")
     began, step_hours = _day(start), _hours(every)
-    for option, path in (("--out", out), ("--scores", scores)):
+    for option, path in (("--out", out), ("--scores", scores), ("--report", report)):
         if path and not path.parent.is_dir():
             raise InputError(f"{option}: no folder {path.parent}", hint="make it first")
     check_zone(timezone)
@@ -103,6 +111,11 @@ def backtest(
         "models": found,
     }
     _write(predictions, document, out, scores)
+    if report:
+        from bikecast.evaluation.report import report_html
+
+        with steps.step("report"), _writing():
+            report.write_text(report_html(document, predictions, history), encoding="utf-8")
     _print(document, as_json)
 
 
@@ -143,11 +156,12 @@ def _history(
     system: System,
 ) -> History:
     skipped: Counter[str] = Counter()
-    frame, _ = read_panel(panel, skipped)
+    latest = latest_now(system.timezone)
+    frame, _ = read_panel(panel, latest, skipped)
     places = read_stations(stations, skipped)[0] if stations else ()
     history = build_history(frame, system, places)
     if weather:
-        sky, _ = read_weather(weather, system.timezone, skipped)
+        sky, _ = read_weather(weather, system.timezone, latest, skipped)
         observed = pl.col("issued_at").is_null()
         sky = sky.filter(observed if mode is WeatherMode.OBSERVED else ~observed)
         if sky.is_empty():
@@ -173,11 +187,17 @@ def _write(
 ) -> None:
     import json
 
-    try:
+    with _writing():
         if out:
             predictions.write_parquet(out)
         if scores:
             scores.write_text(json.dumps(document, indent=2))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise BikecastError(
             f"cannot write the results: {error}", hint="choose another path"

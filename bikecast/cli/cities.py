@@ -10,7 +10,7 @@ import httpx
 import polars as pl
 
 from bikecast import collect
-from bikecast.cli.data import ensure_system
+from bikecast.cli.data import founding_store, reasons
 from bikecast.cli.terminal import Steps, errors
 from bikecast.config import Settings
 from bikecast.errors import DownloadFailed
@@ -38,7 +38,7 @@ Import = Callable[..., list[ImportReport]]
 
 def local_city(store: Store, steps: Steps, trips: list[Path], weather: Path | None) -> System:
     """The files that the user gave, as Jersey City's."""
-    ensure_system(store, JERSEY_CITY)
+    store = founding_store(store, JERSEY_CITY)
     _import(steps, "import trips", collect.import_trips, store, JERSEY_CITY, trips)
     if weather:
         _import(steps, "import weather", collect.import_weather, store, JERSEY_CITY, [weather])
@@ -53,7 +53,7 @@ def published_city(store: Store, steps: Steps, settings: Settings, today: date) 
     cache = settings.data_dir / "downloads"
     with httpx.Client(follow_redirects=True) as http:
         paths = _download_trips(TripClient(http, settings.trips_url, cache), steps, today)
-        ensure_system(store, JERSEY_CITY)
+        store = founding_store(store, JERSEY_CITY)
         _import(steps, "import trips", collect.import_trips, store, JERSEY_CITY, paths)
         try:
             _weather_of_its_days(store, steps, settings, http, today)
@@ -95,18 +95,19 @@ def _weather_of_its_days(
 def simulated(store: Store, steps: Steps, settings: Settings, today: date) -> System:
     """A made-up city up to last midnight, through the same files and imports as a real one."""
     folder = settings.data_dir / "simulated"
-    known = [s for s in store.systems() if s.simulated]
+    known = [s for s in store.systems() if s.simulated and store.coverage(s.system_id)]
     if known:
         return known[0]
     with steps.step("simulate a city") as step:
         city = simulate_city(SEED, datetime(today.year, today.month, today.day))
         files = _write(city, folder)
-        store.add_system(city.system)
+        store = founding_store(store, city.system)
         step.result(f"{len(city.stations)} stations")
     for kind, verb in (
         ("stations", collect.import_stations),
-        ("panel", collect.import_panel),
         ("weather", collect.import_weather),
+        # The last, because a city with hours is one that is whole.
+        ("panel", collect.import_panel),
     ):
         _import(steps, f"import {kind}", verb, store, city.system, [files[kind]])
     return city.system
@@ -136,8 +137,10 @@ def _import(
         used = sum(r.rows_used for r in reports)
         again = sum(r.already_imported for r in reports)
         step.result(f"{used:,} rows" + (f", {again} imported before" if again else ""))
-    fresh = (Counter(r.skipped) for r in reports if not r.already_imported)
-    skipped: Counter[str] = sum(fresh, Counter())
-    if skipped:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items()))
-        errors.print(f"  [dim]skipped: {reasons}[/]", highlight=False)
+    fresh = [r for r in reports if not r.already_imported]
+    for what, counts in (
+        ("skipped", [r.skipped for r in fresh]),
+        ("noted", [r.notes for r in fresh]),
+    ):
+        if total := sum(map(Counter, counts), Counter[str]()):
+            errors.print(f"  [dim]{what}: {reasons(total)}[/]", highlight=False)

@@ -1,7 +1,8 @@
 """``bikecast db`` and ``bikecast import``: the database and what goes in."""
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,12 @@ imports = typer.Typer(no_args_is_help=True, help="Bring files in; importing one 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Paths = Annotated[list[Path], typer.Argument(help="Files or folders.", show_default=False)]
 SystemId = Annotated[
-    str, typer.Option("--system", help="The system (city), as in citibike-jc.", show_default=False)
+    str,
+    typer.Option(
+        "--system",
+        help="The system (city), as in citibike-jc: letters, digits, dot, hyphen, underscore.",
+        show_default=False,
+    ),
 ]
 Timezone = Annotated[
     str,
@@ -109,24 +115,42 @@ Import = Callable[..., list[ImportReport]]
 
 
 def _bring_in(verb: Import, paths: list[Path], system: System, as_json: bool) -> None:
-    steps = Steps()
-    with opened(read_settings()) as database:
-        store = database.store
-        store.upgrade()
-        ensure_system(store, system)
-        with steps.step(f"import {len(paths)} path(s)") as step:
-            reports = verb(store, system.system_id, paths, progress=step.progress)
-    if as_json:
-        print_json([dataclasses.asdict(r) for r in reports])
-    else:
-        print_reports(reports)
+    steps, reports = Steps(), list[ImportReport]()
+    try:
+        with opened(read_settings()) as database:
+            database.store.upgrade()
+            store = founding_store(database.store, system)
+            with steps.step(f"import {len(paths)} path(s)") as step:
+                verb(
+                    store,
+                    system.system_id,
+                    paths,
+                    progress=step.progress,
+                    on_report=reports.append,
+                )
+    finally:
+        # What is in is said also where a later file is refused, or the command stopped.
+        if reports and as_json:
+            print_json([dataclasses.asdict(r) for r in reports])
+        elif reports:
+            print_reports(reports)
 
 
-def ensure_system(store: Store, system: System) -> None:
-    """Make a system known at its first import; later imports must agree with it.
+SYSTEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
-    :raises InputError: for a new system without a time zone, or another one than it has.
+
+def founding_store(store: Store, system: System) -> Store:
+    """The store for a system's imports; the first that is kept makes the system known.
+
+    :raises InputError: for an id that is none, for a new system without a time zone, or another
+        one than it has.
     """
+    if not SYSTEM_ID.fullmatch(system.system_id):
+        raise InputError(
+            f"--system is {system.system_id!r}",
+            hint="write up to 63 letters, digits, dots, hyphens and underscores, "
+            "a letter or digit first, as in citibike-jc",
+        )
     known = {s.system_id: s for s in store.systems()}.get(system.system_id)
     if known is None and not system.timezone:
         raise InputError(
@@ -138,11 +162,16 @@ def ensure_system(store: Store, system: System) -> None:
         system = dataclasses.replace(known, **given)
     check_zone(system.timezone)
     public_holidays(system.holidays, [])
-    has = store.add_system(system)
+    if known is not None and store.has_imports(known.system_id):
+        _check_same(system, known)
+    return store.founding(system)
+
+
+def _check_same(system: System, known: System) -> None:
     for name in ("timezone", "holidays"):
-        if getattr(system, name) != getattr(has, name):
+        if getattr(system, name) != getattr(known, name):
             raise InputError(
-                f"system {system.system_id!r} has {name} {getattr(has, name)!r}, "
+                f"system {system.system_id!r} has {name} {getattr(known, name)!r}, "
                 f"not {getattr(system, name)!r}",
                 hint=f"leave --{name} out, or use another --system",
             )
@@ -155,13 +184,14 @@ def print_reports(reports: list[ImportReport]) -> None:
             Path(r.file).name,
             f"{r.rows_read:,}",
             f"{r.rows_used:,}",
-            "imported before" if r.already_imported else _reasons(r.skipped),
-            _reasons(r.notes),
+            "imported before" if r.already_imported else reasons(r.skipped),
+            reasons(r.notes),
         ]
         for r in reports
     ]
     print_table("Imported", ["file", "rows", "used", "skipped", "noted"], rows)
 
 
-def _reasons(counts: dict[str, int]) -> str:
+def reasons(counts: Mapping[str, int]) -> str:
+    """Counts in words, as in ``12 negative duration, 3 no ride id``."""
     return ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.items())) or "–"

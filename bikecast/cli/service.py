@@ -1,6 +1,7 @@
 """``bikecast serve`` and ``predict``: answer over HTTP, or ask once on the terminal."""
 
 import dataclasses
+import signal
 from datetime import timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -21,7 +22,7 @@ def serve(
     bind: Annotated[str, typer.Option(help="Address and port, as in 127.0.0.1:8000.")] = "",
     workers: Annotated[int, typer.Option(help="Processes; 0 takes the setting.", min=0)] = 0,
 ) -> None:
-    """Serve forecasts over HTTP until stopped.
+    """Serve forecasts over HTTP until stopped; exit code 130 by Ctrl-C, 143 by SIGTERM.
 
     Example: bikecast serve --bind 127.0.0.1:8000 --workers 2
     """
@@ -32,7 +33,7 @@ def serve(
     with opened(settings) as database:
         database.store.check_readable()
         chosen = chosen_system(database.store, system or settings.system)
-        do_serve(
+        ended_by = do_serve(
             dataclasses.replace(
                 settings,
                 bind=bind or settings.bind,
@@ -42,6 +43,10 @@ def serve(
             lambda: StoreSource(Store(database.url), chosen),
             on_ready=lambda url: errors.print(f"serving {chosen} on {url}", highlight=False),
         )
+    if ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended_by:
+        raise typer.Exit(128 + ended_by)
 
 
 def predict(
@@ -71,6 +76,11 @@ def predict(
         until = issue.as_of.astimezone(zone).replace(tzinfo=None) + timedelta(hours=hours)
         rows = store.forecast_frame(issue.issue_id).filter(
             (pl.col("station_id") == known) & (pl.col("hour") < until)
+        )
+    if rows.is_empty():
+        raise UnknownName(
+            f"no forecast of station {known!r} in {chosen}: the newest table does not have it",
+            hint="it had no rides in the last four weeks of the data; import newer trips",
         )
     if as_json:
         print_json(dataclasses.asdict(issue) | {"station_id": known, "hours": rows.to_dicts()})

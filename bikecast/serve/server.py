@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from bikecast.config import Settings
@@ -33,8 +35,10 @@ def serve(
     *,
     log_level: str = "warning",
     on_ready: Callable[[str], None] = lambda url: None,
-) -> None:
-    """Serve until a signal ends it.
+) -> int:
+    """Serve until a signal ends it; the number of that signal.
+
+    SIGTERM lets requests end first, SIGINT does not wait for them.
 
     :param source: called in each worker, after the fork, because connections do not survive one.
     :param log_level: as gunicorn takes it: debug, info, warning, error, critical.
@@ -59,8 +63,9 @@ def serve(
         "control_socket_disable": True,
         "when_ready": lambda server: on_ready(url),
     }
+    program = _Gunicorn(options, lambda: _load(settings, source()))
     try:
-        _Gunicorn(options, lambda: _load(settings, source())).run()
+        program.run()
     except (SystemExit, HaltServer) as stop:  # the latter where several workers fail at once
         code = stop.code if isinstance(stop, SystemExit) else stop.exit_status
         if os.getpid() != master:
@@ -69,6 +74,7 @@ def serve(
             raise Unavailable(
                 f"the service on {settings.bind} could not run", hint="read its log above"
             ) from stop
+    return program.ended_by
 
 
 def listen(bind: str) -> socket.socket:
@@ -109,7 +115,7 @@ def _listen_on_file(bind: str) -> socket.socket:
         # What a process that ended hard has left behind.
         Path(path).unlink(missing_ok=True)
         listener.bind(path)
-        os.chmod(path, 0o660)
+        os.chmod(path, 0o660)  # nosec B103  # for the proxy, which is of the same group
         listener.listen()
     except OSError as error:
         listener.close()
@@ -139,7 +145,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def __init__(self, options: dict[str, Any], load: Callable[[], Flask]) -> None:
         self._options = options
         self._load = load
+        self.ended_by = 0
         super().__init__()
+
+    def run(self) -> None:
+        """Run the master, and remember which signal ended it."""
+        _Master(self).run()
 
     def load_config(self) -> None:
         """Hand the options over; one that this version of gunicorn does not have is left out."""
@@ -150,6 +161,25 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """The application; called in the worker."""
         return self._load()
+
+
+class _Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master ends with 0 whatever ended it; ours tells."""
+
+    def handle_int(self) -> None:
+        """End now."""
+        self.app.ended_by = signal.SIGINT
+        super().handle_int()
+
+    def handle_quit(self) -> None:
+        """End now."""
+        self.app.ended_by = signal.SIGQUIT
+        super().handle_quit()
+
+    def handle_term(self) -> None:
+        """End when the requests at hand are answered."""
+        self.app.ended_by = signal.SIGTERM
+        super().handle_term()
 
 
 def _load(settings: Settings, source: TableSource) -> Flask:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -35,6 +35,17 @@ class FileSeen:
     sha256: str
 
 
+# A system that has had an import is left as it is.
+FOUND = """
+INSERT INTO system AS s (system_id, name, timezone, holidays, simulated)
+VALUES (%(system_id)s, %(name)s, %(timezone)s, %(holidays)s, %(simulated)s)
+ON CONFLICT (system_id) DO UPDATE SET name = excluded.name,
+    timezone = excluded.timezone, holidays = excluded.holidays,
+    simulated = excluded.simulated
+WHERE NOT EXISTS (SELECT FROM import_file f WHERE f.system_id = s.system_id)
+"""
+
+
 def ensure_database(url: str, name: str) -> str:
     """The URL of the database ``name`` on the same server, made where it is missing."""
     server = parsed(url)
@@ -47,10 +58,23 @@ def ensure_database(url: str, name: str) -> str:
 
 
 class Store:
-    """One database, by its URL; every call is a transaction of its own."""
+    """One database, by its URL; every call is a transaction of its own.
 
-    def __init__(self, url: str) -> None:
+    :param founding: a system that becomes known with the first file that is kept for it, and not
+        before; see :meth:`founding`.
+    """
+
+    def __init__(self, url: str, founding: System | None = None) -> None:
         self.url = url
+        self._founding = founding
+
+    def founding(self, system: System) -> "Store":
+        """The same database for the imports of a system that it may not know yet.
+
+        The system comes in with the first import, in its transaction: one that is refused, or
+        stopped, leaves no trace of it.
+        """
+        return Store(self.url, system)
 
     def upgrade(self) -> None:
         """Bring the schema up to this release's."""
@@ -69,26 +93,15 @@ class Store:
 
         :returns: the system as it is now.
         """
-        with self._importing(system.system_id) as connection:
-            fetch(
-                connection,
-                """
-                INSERT INTO system AS s (system_id, name, timezone, holidays, simulated)
-                VALUES (%s, %s, %s, %s, %s)
-                ON CONFLICT (system_id) DO UPDATE SET name = excluded.name,
-                    timezone = excluded.timezone, holidays = excluded.holidays,
-                    simulated = excluded.simulated
-                WHERE NOT EXISTS (SELECT FROM import_file f WHERE f.system_id = s.system_id)
-                """,
-                (
-                    system.system_id,
-                    system.name,
-                    system.timezone,
-                    system.holidays,
-                    system.simulated,
-                ),
-            )
+        with self.founding(system)._importing(system.system_id):
+            pass
         return self.system(system.system_id)
+
+    def has_imports(self, system_id: str) -> bool:
+        """Whether a file was ever kept for a system; from then on it is what it is."""
+        with transaction(self.url) as connection:
+            query = "SELECT EXISTS (SELECT FROM import_file WHERE system_id = %s)"
+            return bool(fetch(connection, query, (system_id,))[0][0])
 
     def systems(self) -> list[System]:
         """All systems, by id."""
@@ -100,11 +113,12 @@ class Store:
         return [System(*row) for row in rows]
 
     def system(self, system_id: str) -> System:
-        """One system.
+        """One system, or the one that is about to become known.
 
         :raises UnknownName: where there is none of that id.
         """
-        for system in self.systems():
+        founding = [self._founding] if self._founding else []
+        for system in founding + self.systems():
             if system.system_id == system_id:
                 return system
         raise UnknownName(f"no system {system_id!r}", hint="import its trips or a panel first")
@@ -211,6 +225,8 @@ class Store:
             fetch(
                 connection, "SELECT pg_advisory_xact_lock(hashtext(%s))", (f"import {system_id}",)
             )
+            if self._founding:
+                fetch(connection, FOUND, asdict(self._founding))
             yield connection
 
     def import_trips(

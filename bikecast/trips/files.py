@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -15,6 +16,7 @@ from bikecast.errors import FileRefused
 from bikecast.trips.rows import TripCounts, parse_trips
 
 ENDINGS = (".csv", ".csv.gz", ".zip")
+ENCRYPTED = 0x1  # of a zip member's flags
 
 
 def trip_paths(path: Path) -> list[Path]:
@@ -43,21 +45,28 @@ def _is_data(path: Path | PurePosixPath) -> bool:
 def read_trips(
     path: Path,
     timezone: str,
+    latest: datetime,
     counts: TripCounts,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[pl.DataFrame]:
     """Batches of a file's usable trips, in bounded memory; see :func:`parse_trips`.
 
     :param progress: told after each batch which share of the file has been used, from 0 to 1.
-    :raises FileRefused: for what is not a trip file or is cut off; that may show at its end.
+    :raises FileRefused: for what is not a trip file, is cut off or encrypted; that may show at its
+        end only.
     """
     try:
         with path.open("rb") as stream:
             size = max(path.stat().st_size, 1)
             for part, name in _parts(stream, path.name):
-                for batch in parse_trips(part, name, timezone, counts):
+                for batch in parse_trips(part, name, timezone, latest, counts):
                     yield batch
                     progress(stream.tell() / size)
+    except NotImplementedError as error:
+        raise FileRefused(
+            f"{path} is packed in a way that cannot be read: {error}",
+            hint="pack it as deflated zip",
+        ) from error
     except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile) as error:
         raise FileRefused(
             f"{path} is damaged or cut off: {error}", hint="download it again"
@@ -74,7 +83,7 @@ def _parts(stream: BinaryIO, name: str) -> Iterator[tuple[BinaryIO, str]]:
     stream.seek(0)
     if magic[:2] == b"\x1f\x8b":
         yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)), name
-    elif magic == b"PK\x03\x04":
+    elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
         yield from _members(stream, name)
     else:
         yield stream, name
@@ -82,6 +91,10 @@ def _parts(stream: BinaryIO, name: str) -> Iterator[tuple[BinaryIO, str]]:
 
 def _members(stream: BinaryIO, name: str) -> Iterator[tuple[BinaryIO, str]]:
     with zipfile.ZipFile(stream) as archive:
+        if not archive.infolist():
+            raise FileRefused(
+                f"{name} is a zip with nothing in it", hint="give a zip of trip files"
+            )
         members = [
             m
             for m in archive.infolist()
@@ -93,6 +106,8 @@ def _members(stream: BinaryIO, name: str) -> Iterator[tuple[BinaryIO, str]]:
             raise FileRefused(f"{name} holds no csv", hint="give a zip of trip files")
         for member in sorted(members, key=lambda m: m.filename):
             inside = f"{name}: {member.filename}"
+            if member.flag_bits & ENCRYPTED:
+                raise FileRefused(f"{inside} is encrypted", hint="give a zip without a password")
             with archive.open(member) as part:
                 if member.filename.lower().endswith(".zip"):
                     # A zip is read from its end, and a compressed member has none to go to.

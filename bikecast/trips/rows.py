@@ -1,17 +1,16 @@
 """Trip rows of any published schema, as one: pure functions of a stream of bytes."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import BinaryIO, Final, Literal
 
 import polars as pl
 
 from bikecast.errors import FileRefused
-from bikecast.tabular import is_binary
+from bikecast.records import FIRST_RIDES
+from bikecast.tabular import checked_text, fields, is_binary, rows
 
 BLOCK = 24 << 20  # bytes parsed at once
 LONGEST = timedelta(hours=24)  # beyond it the operators themselves call a bike lost or stolen
@@ -74,39 +73,36 @@ class TripCounts:
 
 
 def parse_trips(
-    stream: BinaryIO, name: str, timezone: str, counts: TripCounts
+    stream: BinaryIO, name: str, timezone: str, latest: datetime, counts: TripCounts
 ) -> Iterator[pl.DataFrame]:
     """Batches of usable trips; what cannot be used is counted.
 
     A line is a row: no published file has a line break inside quotes.
 
     :param name: of the file, for errors.
+    :param latest: local time after which no ride can have been, however often a file says so.
     :raises FileRefused: for what is not a trip file.
     """
     header, rest = _header(stream, name)
     columns, legacy = _columns(header, name)
     for block in _blocks(stream, rest):
-        raw, broken = _table(block, len(header))
-        counts.rows_read += len(raw) + broken
-        if broken:
-            counts.skipped["wrong number of fields"] += broken
+        raw, read = rows(block, len(header), counts.skipped, MISSING)
+        counts.rows_read += read
         named = raw.select(pl.col(f"column_{i + 1}").alias(n) for i, n in columns)
-        yield _usable(_typed(named, legacy), timezone, counts)
+        yield _usable(_typed(named, legacy), timezone, latest, counts)
 
 
 def _header(stream: BinaryIO, name: str) -> tuple[list[str], bytes]:
-    first = stream.read(BLOCK)
-    if not first.strip():
+    first = stream.read(BLOCK).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not first:
         raise FileRefused(f"{name} is empty", hint="give a trip file with rows")
     line, _, rest = first.partition(b"\n")
     if is_binary(line) or len(line) > 10_000:
         raise FileRefused(f"{name} is binary, not csv", hint="give a csv, gz or zip of trips")
-    text = line.decode("utf-8-sig", "replace").strip()
-    if text.lstrip().startswith("<"):
-        raise FileRefused(f"{name} is a web page, not csv", hint="download the file again")
+    text = checked_text(line.decode("utf-8-sig", "replace").strip(), name)
     if not rest.strip():
         raise FileRefused(f"{name} has a header and no row", hint="give a trip file with rows")
-    return _fields(text), rest
+    return fields(text), rest
 
 
 def _columns(header: list[str], name: str) -> tuple[list[tuple[int, str]], bool]:
@@ -147,43 +143,6 @@ def _blocks(stream: BinaryIO, rest: bytes) -> Iterator[bytes]:
             raise FileRefused("a line is longer than 24 MB", hint="give a csv of trips")
         yield rest[:cut]
         rest = rest[cut:]
-
-
-def _table(block: bytes, width: int) -> tuple[pl.DataFrame, int]:
-    """A block as text columns, and how many of its lines do not have ``width`` fields."""
-    lines = pl.read_csv(
-        block,
-        has_header=False,
-        separator="\x1f",
-        quote_char=None,
-        schema={"line": pl.String},
-        truncate_ragged_lines=True,
-        encoding="utf8-lossy",
-    )["line"].drop_nulls()
-    lines = lines.filter(lines.str.strip_chars() != "")
-    regular = lines.str.count_matches(",", literal=True) == width - 1
-    odd = lines.filter(~regular)
-    if len(odd):
-        # A comma inside quotes is no separator; what csv still finds odd is a broken row.
-        mended = [row for row in map(_fields, odd) if len(row) == width]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(mended)
-        block = ("\n".join([*lines.filter(regular).to_list(), ""]) + text.getvalue()).encode()
-    broken = len(odd) - (len(mended) if len(odd) else 0)
-    schema = {f"column_{i + 1}": pl.String for i in range(width)}
-    if not block.strip():
-        return pl.DataFrame(schema=schema), broken
-    table = pl.read_csv(
-        block, has_header=False, schema=schema, encoding="utf8-lossy", null_values=list(MISSING)
-    )
-    return table, broken
-
-
-def _fields(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:
-        return []
 
 
 def _typed(raw: pl.DataFrame, legacy: bool) -> pl.DataFrame:
@@ -228,7 +187,9 @@ def _time(column: str) -> pl.Expr:
     return pl.coalesce(times).dt.truncate("1s").alias(column)
 
 
-def _usable(rows: pl.DataFrame, timezone: str, counts: TripCounts) -> pl.DataFrame:
+def _usable(
+    trips: pl.DataFrame, timezone: str, latest: datetime, counts: TripCounts
+) -> pl.DataFrame:
     """The rows that can be used; the others are counted by the first reason that holds."""
     took = pl.col("ended_at") - pl.col("started_at")
     clocks_went_back = (_offset("started_at", timezone) > _offset("ended_at", timezone)) & (
@@ -236,6 +197,8 @@ def _usable(rows: pl.DataFrame, timezone: str, counts: TripCounts) -> pl.DataFra
     )
     reasons = {
         "unreadable time": pl.col("started_at").is_null() | pl.col("ended_at").is_null(),
+        # A year typed with two digits, a clock that was never set; also of a bike never docked.
+        "impossible time": _outside("started_at", latest) | _outside("ended_at", latest),
         "no ride id": pl.col("ride_key").is_null(),
         "no station at either end": pl.col("start_id").is_null() & pl.col("end_id").is_null(),
         "time that does not exist": _skipped("started_at", timezone)
@@ -247,7 +210,7 @@ def _usable(rows: pl.DataFrame, timezone: str, counts: TripCounts) -> pl.DataFra
     reason = pl.lit(None, pl.String)
     for name, holds in reversed(reasons.items()):
         reason = pl.when(holds).then(pl.lit(name)).otherwise(reason)
-    marked = rows.with_columns(reason.alias("reason"))
+    marked = trips.with_columns(reason.alias("reason"))
     bad = marked.drop_nulls("reason").group_by("reason").len()
     counts.skipped.update(dict(bad.iter_rows()))
     good = marked.filter(pl.col("reason").is_null())
@@ -256,6 +219,10 @@ def _usable(rows: pl.DataFrame, timezone: str, counts: TripCounts) -> pl.DataFra
         if missing:
             counts.notes[f"no {end} station"] += missing
     return good.select(*SCHEMA)
+
+
+def _outside(column: str, latest: datetime) -> pl.Expr:
+    return ~pl.col(column).is_between(FIRST_RIDES, latest)
 
 
 def _offset(column: str, timezone: str) -> pl.Expr:

@@ -5,21 +5,20 @@ import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import click
 import polars as pl
 import pytest
 import typer
 from invoke import Collection
+from readme import README, readme_lines
 from typer.testing import CliRunner
 
 from bikecast.cli import app
 from bikecast.config import seconds
-from bikecast.errors import InputError
+from bikecast.errors import BikecastError, InputError
 from bikecast.ops import tasks as operations
 
-README = Path(__file__).parents[2] / "README.md"
 runner = CliRunner()
 
 
@@ -54,10 +53,8 @@ def test_every_command_is_in_the_readme(words):
 
 
 def shell_lines():
-    """Each command line in the shell blocks of the README."""
-    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [part.strip() for line in lines for part in line.split("&&") if part.strip()]
+    """Each command in the shell blocks of the README."""
+    return [part.strip() for line in readme_lines() for part in line.split("&&")]
 
 
 @pytest.mark.parametrize("line", [x for x in shell_lines() if x.startswith("bikecast")])
@@ -129,14 +126,42 @@ def test_a_backtest_writes_predictions_and_scores(panel, tmp_path):
     assert frame.columns == columns.split() and set(frame["model"]) == {"naive", "mean4w"}
 
 
+def test_a_backtest_can_be_read_as_one_page(panel, tmp_path):
+    """Scores of every model and three pictures, with nothing to be loaded from elsewhere."""
+    page = tmp_path / "report.html"
+    words = ["backtest", str(panel), "--start", "2018-06-01", "--days", "3", "--model", "naive"]
+    words += ["--model", "mean4w", "--timezone", "America/New_York", "--report", str(page)]
+    found = runner.invoke(app, words)
+    assert found.exit_code == 0, found.output
+    text = page.read_text()
+    assert text.startswith("<!DOCTYPE html>") and text.count("data:image/svg+xml;base64,") == 3
+    assert "<td>naive</td>" in text and "<td>mean4w</td>" in text and "America/New_York" in text
+    assert not re.search(r"(src|href)=[\"'](?!data:)", text) and "<script" not in text
+    assert "Hindsight" not in text
+
+
+def test_names_in_a_report_are_text(panel, tmp_path):
+    """A station called like a tag, a file that cannot be written."""
+    frame = pl.read_parquet(panel).with_columns(pl.col("station_id") + "<b>$x$&")
+    frame.write_parquet(panel)
+    words = ["backtest", str(panel), "--start", "2018-06-01", "--days", "3", "--model", "naive"]
+    page = tmp_path / "report.html"
+    assert runner.invoke(app, [*words, "--report", str(page)]).exit_code == 0
+    assert "&lt;b&gt;$x$&amp;" in page.read_text() and "<b>" not in page.read_text()
+    refused = runner.invoke(app, [*words, "--report", str(tmp_path)])
+    assert isinstance(refused.exception, BikecastError)
+    assert "cannot write the results" in str(refused.exception)
+
+
 def test_a_backtest_with_observed_weather_says_hindsight(panel, tmp_path):
     """Every row is marked; a file without forecasts is refused as forecasts."""
     sky = tmp_path / "sky.csv"
     sky.write_text("time,temperature_2m,precipitation,wind_speed_10m\n2018-05-01T04:00,1,0,1\n")
     out = tmp_path / "p.parquet"
     words = ["backtest", str(panel), "--start", "2018-06-01", "--days", "1", "--model", "naive"]
-    words += ["--weather", str(sky), "--out", str(out)]
+    words += ["--weather", str(sky), "--out", str(out), "--report", str(tmp_path / "r.html")]
     assert runner.invoke(app, words).exit_code == 0
+    assert "Hindsight" in (tmp_path / "r.html").read_text()
     assert pl.read_parquet(out)["hindsight"].all()
     refused = runner.invoke(app, [*words, "--weather-mode", "forecast"])
     assert isinstance(refused.exception, InputError) and "issued_at" in str(refused.exception)
@@ -155,6 +180,7 @@ def test_a_backtest_with_observed_weather_says_hindsight(panel, tmp_path):
         (["--holidays", "XX"], "no holiday calendar"),
         (["--stations", "none.csv"], "none.csv"),
         (["--out", "none/p.parquet"], "--out: no folder none"),
+        (["--report", "none/r.html"], "--report: no folder none"),
         (["--timezone", "Mars/Base"], "Mars/Base"),
     ],
 )
@@ -177,6 +203,62 @@ def bikecast(*words, **environ):
         env=os.environ | environ,
         timeout=120,
     )
+
+
+def test_no_command_is_help_without_an_error():
+    """Wrong usage all the same."""
+    for words in ((), ("model",)):
+        shown = bikecast(*words)
+        assert shown.returncode == 2 and "Usage" in shown.stdout and shown.stderr == ""
+
+
+@pytest.mark.parametrize("after", [0.1, 0.3, 0.5, 0.7, 0.9, 1.2])
+def test_ctrl_c_is_one_word_however_early(after, tmp_path):
+    """Also while modules are imported: `stopped`, exit code 130 and no trace."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", EARLY, str(after)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.communicate(timeout=60)[1] == "stopped\n"
+    assert process.returncode == 130
+
+
+# A signal that comes when so much of the work of importing is done, however slow the machine.
+EARLY = """
+import signal, sys
+after = float(sys.argv.pop())
+sys.argv = ["bikecast", "--help"]
+from bikecast.__main__ import main
+found = 0
+class Count:
+    def find_spec(self, name, path=None, target=None):
+        global found
+        found += 1
+        if found == int(after * 500):
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Count())
+main()
+"""
+
+
+def test_ctrl_c_inside_a_callback_is_not_lost():
+    """Where Python can raise nothing it is sent again, and not shown as a trace."""
+    program = """
+import time
+import bikecast.cli as cli
+class Lost:
+    def __del__(self):
+        raise KeyboardInterrupt
+def run(standalone_mode):
+    lost = Lost()
+    del lost
+    time.sleep(30)
+cli.app = run
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 
 def test_errors_are_one_line_and_a_code(tmp_path):

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 import polars as pl
@@ -68,6 +68,9 @@ READ_BY_RELEASES = [
     "inv --list",
 ]
 
+# One takes a machine of its own, the other changes files.
+BY_HAND = {"bench", "lock"}
+
 
 def test_somebody_runs_every_line() -> None:
     """A line that is new in the README has to be run somewhere before it may stand there."""
@@ -88,12 +91,13 @@ def test_the_first_screen_is_two_lines() -> None:
 
 @pytest.mark.parametrize("line", readme_lines("nox"))
 def test_every_session_is_one_that_ci_calls(line: str) -> None:
-    """Or the bench, which takes a machine of its own."""
+    """Or a hook calls before a commit, or people call by hand."""
     defined = re.findall(r"^def (\w+)\(session", (TOP / "noxfile.py").read_text(), re.MULTILINE)
     callers = [TOP / ".ci" / "run", *(TOP / ".github").glob("workflows/*.yml")]
+    callers += TOP.glob(".pre-commit-config.yaml")
     calls = re.findall(r"nox -s ([\w ]+)", "\n".join(path.read_text() for path in callers))
-    called = {name for names in calls for name in names.split()} | {"bench"}
-    words = line.split()
+    called = {name for names in calls for name in names.split()} | BY_HAND
+    words = line.partition(" -- ")[0].split()
     sessions = words[2:] if words[1:2] == ["-s"] else ["lint", "typecheck", "tests"]
     assert words[:2] in (["nox"], ["nox", "-s"]) and sessions
     assert set(sessions) <= set(defined) and set(sessions) <= called
@@ -193,7 +197,7 @@ class Server:
         self._url = url
         self._stack = stack
 
-    def takes(self, url: "object") -> int:
+    def takes(self, url: SplitResult) -> int:
         """Make the URL's user and database; the port on which they are found."""
         user, name = url.username, url.path.lstrip("/")
         with transaction(self._url) as connection:
@@ -215,11 +219,19 @@ def forwarded(path: str) -> Iterator[int]:
                     client, _ = listener.accept()
                     server = socket.socket(socket.AF_UNIX)
                     server.connect(path)
-                    for pair in ((client, server), (server, client)):
-                        threading.Thread(target=pass_on, args=pair, daemon=True).start()
+                    threading.Thread(target=relay, args=(client, server), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         yield listener.getsockname()[1]
+
+
+def relay(client: socket.socket, server: socket.socket) -> None:
+    """Both directions of a connection, until both have ended."""
+    with client, server:
+        back = threading.Thread(target=pass_on, args=(server, client), daemon=True)
+        back.start()
+        pass_on(client, server)
+        back.join()
 
 
 def pass_on(source: socket.socket, target: socket.socket) -> None:

@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
@@ -17,7 +17,7 @@ from bikecast.cli.open import chosen_system, commit
 from bikecast.cli.terminal import Steps
 from bikecast.config import Settings
 from bikecast.errors import BikecastError, InputError, InUse, Refused, UnknownName
-from bikecast.records import System
+from bikecast.records import FORECAST_COLUMNS, Issue, System
 from bikecast.simulate import simulate_city
 
 pytestmark = pytest.mark.integration
@@ -38,6 +38,8 @@ def files(tmp_path_factory):
     rides = []
     for hour in city.panel.filter(pl.col("pickups") > 0).iter_rows(named=True):
         rides += [ride(len(rides) + i, hour) for i in range(hour["pickups"])]
+    # One bike was never docked.
+    rides[-1] = rides[-1].replace(",SIM002,40", ",,40").replace(",SIM001,40", ",,40")
     files["trips"] = folder / "trips"
     files["trips"].mkdir()
     (files["trips"] / "rides.csv").write_text("\n".join([HEADER, *rides, ""]))
@@ -162,10 +164,56 @@ def test_a_system_can_be_put_right_until_its_first_import(run, store, files, tmp
     assert store.systems() == []
     with pytest.raises(InputError, match="none.csv"):
         run(*words, "America/Chicago")
+    assert store.systems() == []
     run("import", "panel", files["panel"], "--system", "c", "--timezone", "America/New_York")
     assert store.system("c").timezone == "America/New_York"
     with pytest.raises(InputError, match="has timezone 'America/New_York', not"):
         run(*words, "America/Chicago")
+
+
+@pytest.mark.parametrize("name", ["", " ", "-x", "a b", "a/b", "ü", "x" * 64, "a\nb"])
+def test_a_system_id_is_letters_digits_and_little_else(run, files, store, name):
+    """Anything else is refused before a file is looked at."""
+    with pytest.raises(InputError, match="--system is .*letters, digits"):
+        run("import", "panel", files["panel"], f"--system={name}", "--timezone", "UTC")
+    assert store.systems() == []
+
+
+def test_files_that_are_in_are_reported_though_another_is_refused(run, files, tmp_path):
+    """In words and as JSON; the exit code is the refusal's."""
+    words = ("import", "panel", files["panel"], tmp_path / "none.csv", "--system", "a")
+    words += ("--timezone", "America/New_York", "--json")
+    found = CliRunner().invoke(app, [str(w) for w in words])
+    assert [r["rows_used"] for r in json.loads(found.stdout)] == [2 * 40 * 24]
+    assert isinstance(found.exception, InputError)
+    assert "1 refused, 1 other file(s) imported" in str(found.exception)
+
+
+def test_a_station_that_the_newest_table_lacks_is_said_so(run, store, files):
+    """It is known, but the table has no hours of it; exit code 2, as 404 over HTTP."""
+    run("import", "panel", files["panel"], "--system", "a", "--timezone", "America/New_York")
+    at = datetime(2026, 6, 1, 4, tzinfo=UTC)
+    issue = Issue("a", at, at, "m", "1")
+    rows = [("SIM001", END, target, *[1.0] * 8) for target in ("pickups", "returns")]
+    store.save_issue(issue, pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row"))
+    assert "Station SIM001" in run("predict", "SIM001").stdout
+    with pytest.raises(UnknownName, match="no forecast of station 'SIM002' in a: the newest"):
+        run("predict", "SIM002")
+
+
+def test_a_simulated_city_that_was_cut_off_is_made_whole(store, tmp_path, monkeypatch):
+    """The next start brings in what is missing."""
+    settings = Settings(data_dir=tmp_path)
+
+    def cut_off(*words, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cities.collect, "import_panel", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            cities.simulated(store, Steps(), settings, date(2026, 7, 3))
+    city = cities.simulated(store, Steps(), settings, date(2026, 7, 3))
+    assert city.simulated and store.history(city.system_id).as_of == datetime(2026, 7, 3)
 
 
 def test_a_refresher_outlives_what_it_depends_on(run, store, monkeypatch):
@@ -282,6 +330,7 @@ def test_demo_on_local_files_answers_over_http(run, files, tmp_path):
     assert answer["station_id"] in ("SIM001", "SIM002") and not answer["simulated"]
     assert answer["as_of"] == "2026-06-01T00:00:00-04:00" and answer["horizon_hours"] == 1
     assert "train" in first.stderr and "gate and promotion" in first.stderr
+    assert "noted: 1 no end station" in first.stderr
     second = run(*words, "--bind", f"127.0.0.1:{free_port()}")
     assert json.loads(second.stdout)["pickups"] == answer["pickups"]
     assert "✓ train" not in second.stderr and "imported before" in second.stderr

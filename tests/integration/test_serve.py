@@ -1,5 +1,7 @@
 """The service as it runs: gunicorn with two workers, over the real store and over a fake."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,13 +54,13 @@ def database():
     print("closed", flush=True)
 
 with database():
-    serve(
+    ended_by = serve(
         Settings(bind="127.0.0.1:0"),
         lambda: FakeSource(published()),
         log_level="error",
         on_ready=lambda url: print(url, flush=True),
     )
-print("left", flush=True)
+print("left by", ended_by, flush=True)
 """
 
 WITHOUT_A_SOURCE = """
@@ -214,8 +216,34 @@ def test_a_worker_that_ends_leaves_its_parents_database_alone() -> None:
     """gunicorn forks inside the caller's block; only the caller itself may leave that."""
     with running(INSIDE_A_BLOCK, str(TESTS)) as service:
         assert service.predict(station_id="B")["station_id"] == "B"
-        assert service.stop() == "closed\nleft\n"
+        assert service.stop() == "closed\nleft by 15\n"
         assert service.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "says"),
+    [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "serving")],
+)
+def test_the_command_ends_with_the_signals_code(
+    filled: Store, database_url: str, stop: signal.Signals, code: int, says: str
+) -> None:
+    """Ctrl-C is 130 and SIGTERM 143, as of every other command; no worker is left."""
+    environment = os.environ | {"BIKECAST_DATABASE_URL": database_url}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bikecast", "serve", "--bind", "127.0.0.1:0"],
+        env=environment | {"BIKECAST_SYSTEM": NEW_YORK.system_id},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    url = told.split()[-1]
+    until(lambda: httpx.get(f"{url}/health").status_code == 200)
+    process.send_signal(stop)
+    told += process.communicate(timeout=30)[1]
+    assert process.returncode == code and told.splitlines()[-1].startswith(says), told
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/health")
 
 
 def test_a_body_in_pieces_is_limited_too() -> None:

@@ -42,6 +42,63 @@ def test_the_same_file_twice_changes_nothing(city, april):
     assert city.hourly("city").equals(before)
 
 
+def test_rows_no_database_would_take_cost_no_other(city, april, tmp_path):
+    """Quotes, NUL bytes and dates of other ages are counted; the month around them is in."""
+    at = datetime(2021, 4, 5, 8, 30)
+    name = ',"First St,'
+    bad = [
+        ride("open", at).replace(",First St,", name),
+        ride("pipe", at).replace(",First St,", ',5" pipe St,'),
+        ride("nul", at).replace("First", "Fi\0rst"),
+        ride("late", at).replace("2021-04-05 08:", "9999-12-31 23:"),
+        ride("dockless", at).replace("2021-04-05 08:", "9999-12-31 23:").replace(",B2,", ",,"),
+        ride("early", at).replace("2021", "0021"),
+    ]
+    path = tmp_path / "bad.csv"
+    path.write_text(april.read_text() + "\n".join([*bad, ""]))
+    report = import_trips(city, "city", [path])[0]
+    assert (report.rows_read, report.rows_used) == (126, 121)
+    assert report.skipped == {"unclosed quote": 1, "control character": 1, "impossible time": 3}
+    assert city.coverage("city") == [(date(2021, 4, 1), date(2021, 4, 30))]
+
+
+def test_files_that_are_in_are_told_of_before_a_crash(city, april, january, monkeypatch):
+    """What the second file does to the program takes nothing from the first one's report."""
+    told = []
+
+    def crash(*words):
+        monkeypatch.undo()
+        monkeypatch.setattr(Store, "import_trips", lambda *w: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        import_trips(
+            city, "city", [april, january], on_report=lambda r: (told.append(r.rows_used), crash())
+        )
+    assert told == [120]
+
+
+def test_a_system_is_known_from_its_first_kept_file_on(store, april, tmp_path):
+    """A refused, missing or interrupted file leaves no system behind; a kept one founds it."""
+    founding = store.founding(System("new", "New", "America/New_York", "US-NY"))
+    empty = write(tmp_path / "none.csv", HEADER, [ride("x", datetime(2021, 4, 1), b_name="Far Rd")])
+    empty.write_text(empty.read_text().replace("2021", "0021"))
+    for path in (empty, tmp_path / "missing.csv"):
+        with pytest.raises(FileRefused):
+            import_trips(founding, "new", [path])
+
+    def interrupted(done, total, name):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_trips(founding, "new", [april], interrupted)
+    assert store.systems() == [] and not store.has_imports("new")
+    with pytest.raises(UnknownName):
+        store.system("new")
+    import_trips(founding, "new", [april])
+    assert [s.holidays for s in store.systems()] == ["US-NY"] and store.has_imports("new")
+
+
 def test_an_import_tells_how_far_it_is(city, april, january):
     """Files and shares of a file, up to all of them."""
     seen = []
