@@ -5,6 +5,8 @@ Unmarked cases are the core that every run of CI takes; the rest are run by `nox
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -24,8 +26,10 @@ from fleet.stage import (
     MIGRATES_BADLY,
     NEVER_HEALTHY,
     Stage,
+    TOP,
     said_until,
 )
+from readme import readme_lines
 
 pytestmark = pytest.mark.e2e
 full = pytest.mark.full
@@ -83,6 +87,15 @@ def agree(stage: Stage, release: str) -> None:
         h.ip: release for h in stage.hosts
     }, found
     assert not [h["lock"] for h in found["hosts"] if h["lock"]] and found["warnings"] == [], found
+
+
+@pytest.fixture(scope="session")
+def checkout(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone with the stage's environment in it."""
+    folder = tmp_path_factory.mktemp("clone") / "bikecast"
+    subprocess.run(["git", "clone", "-q", str(TOP), str(folder)], check=True)
+    shutil.copy(stage.folder / "deploy/environments/staging.toml", folder / "deploy/environments")
+    return folder
 
 
 def test_first_deploy(stage: Stage) -> None:
@@ -579,3 +592,27 @@ def test_an_unknown_host_key_is_refused(live: Stage) -> None:
     (live.folder / "known_hosts").write_text(swapped)
     other = live.deploy(NEXT)
     assert other.code == 2 and "another host key" in other.last, other.err
+
+
+@full
+def test_the_lines_of_the_readme(riders: Load, live: Stage, checkout: Path) -> None:
+    """Every `inv` line of its page on releases, as it stands, from a fresh clone."""
+    elsewhere = ("up", "backup", "restore", "down")  # tests/e2e/test_services.py
+    lines = [line for line in readme_lines("inv") if line.split()[1] not in elsewhere]
+    assert live.deploy(live.release("0123456789ab"), "--bake", "0s").code == 0
+    assert live.deploy(FIRST, "--bake", "0s").code == 0
+    canary = ""
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if "canary" in words:
+            canary = line
+        elif words[0] in ("canary-promote", "canary-abort"):
+            with live.start(*shlex.split(canary)[1:], cwd=checkout) as process:
+                said_until(process, "has 5 %")
+                assert live.inv(*words, cwd=checkout).code == 0
+                process.communicate(timeout=120)
+            assert process.returncode == (words[0] == "canary-abort")
+        else:
+            done = live.inv(*words, cwd=checkout, timeout=600)
+            assert done.code == 0, (line, done.err)
+    unharmed(riders)

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from readme import readme_lines
 
 pytestmark = pytest.mark.e2e
 
@@ -262,6 +264,7 @@ def test_a_backup_comes_back_after_everything_was_deleted(machine, filled, saved
     assert machine.serves()
 
 
+@pytest.mark.full
 def test_an_altered_backup_is_refused_and_nothing_is_touched(machine, filled, saved):
     """Exit code 2 before anything is asked of a container."""
     altered = machine.folder / "backups" / "altered"
@@ -275,6 +278,7 @@ def test_an_altered_backup_is_refused_and_nothing_is_touched(machine, filled, sa
     assert states(machine) == before and machine.contents() == filled
 
 
+@pytest.mark.full
 def test_a_backup_that_does_not_restore_leaves_what_is_there(machine, filled, saved):
     """Its sums are right and its rows are not; the service never stopped."""
     wrong = machine.folder / "backups" / "wrong"
@@ -289,6 +293,7 @@ def test_a_backup_that_does_not_restore_leaves_what_is_there(machine, filled, sa
     assert machine.sql("SELECT count(*) FROM pg_database WHERE datname ~ '_re'") == "0"
 
 
+@pytest.mark.full
 def test_a_restore_after_which_the_service_does_not_start_goes_back(machine, filled, saved):
     """The databases have changed places by then, and change back; a good restore replaces them."""
     machine.sql("CREATE TABLE later (n int)")
@@ -303,6 +308,7 @@ def test_a_restore_after_which_the_service_does_not_start_goes_back(machine, fil
     assert machine.sql(later) == "0" and machine.contents() == filled
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_backup_looks_like_none(machine, filled, stop):
     """Whenever it is stopped, no folder of its name is there."""
@@ -320,9 +326,23 @@ def test_an_interrupted_backup_looks_like_none(machine, filled, stop):
     assert not [p for p in hidden if (p / "manifest.json").exists()]
 
 
+@pytest.mark.full
 def test_a_service_that_cannot_start_shows_its_last_words(machine, filled):
     """`inv up` ends with exit code 3 and the reason; the next one mends it."""
     errors = machine.inv("up", code=3, BIKECAST_WORKERS="many")[1]
     assert "BIKECAST_WORKERS is 'many'" in errors and "error: api is" in errors
     machine.inv("up")
     assert machine.serves()
+
+
+@pytest.mark.full
+def test_the_lines_of_the_readme(machine):
+    """As they stand there, one after the other."""
+    lines = [
+        line
+        for line in readme_lines("inv")
+        if line.split()[1] in ("up", "backup", "restore", "down")
+    ]
+    assert [line.split()[1] for line in lines] == ["up", "backup", "restore", "down"]
+    for line in lines:
+        machine.inv(*shlex.split(line)[1:])

@@ -153,12 +153,12 @@ class Stage:
             "SSL_CERT_FILE": str(self.registry.ca_file),
         }
 
-    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
-        """Start `inv`."""
+    def start(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+        """Start `inv`, by default in a folder that has nothing but the environment."""
         return subprocess.Popen(
             [sys.executable, "-m", "invoke", "--search-root", str(TOP), *words],
-            cwd=self.folder,
-            env=self.environ | environ,
+            cwd=cwd or self.folder,
+            env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -166,10 +166,10 @@ class Stage:
             start_new_session=True,
         )
 
-    def inv(self, *words: str, timeout: float = 240, **environ: str) -> Done:
+    def inv(self, *words: str, timeout: float = 240, cwd: Path | None = None) -> Done:
         """Run `inv` to its end."""
         began = time.monotonic()
-        process = self.start(*words, **environ)
+        process = self.start(*words, cwd=cwd)
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -187,9 +187,9 @@ class Stage:
             out, rest = process.communicate(timeout=120)
         return Done(process.returncode, out, seen + rest, time.monotonic() - began)
 
-    def deploy(self, release: str, *words: str, **more: str) -> Done:
+    def deploy(self, release: str, *words: str) -> Done:
         """`inv deploy` a release."""
-        return self.inv("deploy", "--release", release, *words, **more)
+        return self.inv("deploy", "--release", release, *words)
 
     def status(self) -> dict:
         """`inv status` as a document."""
