@@ -219,7 +219,7 @@ def test_a_host_that_drops_out_is_named_and_mended(hosts, fault):
     assert_one_release(hosts)
 
 
-@pytest.mark.parametrize("fault", every_step("killed", reading=False))
+@pytest.mark.parametrize("fault", every_step("killed", names=("one",), reading=False))
 def test_the_next_command_finishes_what_a_killed_deployer_left(hosts, fault):
     """A rollback on what the one host had seen, a release on what the other had."""
     cut_off(hosts, fault)
