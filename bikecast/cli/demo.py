@@ -19,14 +19,12 @@ import httpx
 import polars as pl
 import typer
 
-from bikecast.cli.cities import local_city, published_city, simulated
 from bikecast.cli.models import issue_now, train_steps
 from bikecast.cli.open import Opened, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json
 from bikecast.config import Settings, read_settings
 from bikecast.errors import DownloadFailed, InputError, Unavailable
 from bikecast.records import Issue, System
-from bikecast.serve.server import listen
 from bikecast.store import Store
 
 READY_WITHIN = 60  # seconds
@@ -61,6 +59,9 @@ def demo(
     settings = dataclasses.replace(
         settings, data_dir=data_dir or settings.data_dir, bind=bind or settings.bind
     )
+    # Here and below: other commands, which import this module too, do not wait for all of it.
+    from bikecast.serve.server import listen
+
     listen(settings.bind).close()
     steps = Steps()
     with _database(settings, steps) as database:
@@ -89,6 +90,8 @@ def _database(settings: Settings, steps: Steps) -> Iterator[Opened]:
 
 
 def _data(database: Opened, steps: Steps, trips: list[Path], weather: Path | None) -> System:
+    from bikecast.cli.cities import local_city, published_city, simulated
+
     store, settings = database.store, database.settings
     if trips:
         return local_city(store, steps, trips, weather)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from bikecast.errors import HostGone, InputError, Locked, Refused, UnknownName
 from bikecast.ops import commands
@@ -115,12 +116,14 @@ def _to_warm(site: Site, states: States, colours: dict[Host, str]) -> Target:
     back = {h: c for h, c in colours.items() if h not in failed}
     site.say(f"{target.release}: switched {', '.join(h.name for h in back)} in {seconds:.2f} s")
     site.record("rollback", target, "live", tuple(back))
-    _swap_back(site, states, back, target)
+    with ThreadPoolExecutor(1) as aside:
+        swapped = aside.submit(_swap_back, site, states, back, target)
+        try_out(site, target.release, dict.fromkeys(back, ""))
+        swapped.result()
     if any(s.canary for s in states.values()):
         put_back(site, states)
     if any(s.watched for s in states.values()):
         end_watch(site, states)
-    try_out(site, target.release, dict.fromkeys(back, ""))
     if failed:
         raise HostGone(
             f"{', '.join(h.name for h in failed)} did not go back", hint="`inv rollback` again"
