@@ -1,6 +1,5 @@
 """The command line: each command parses, calls one verb, and prints."""
 
-import _thread
 import os
 import signal
 import sys
@@ -108,8 +107,9 @@ def _explain(error: Exception) -> int:
 def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
     """A Ctrl-C that met a callback which cannot raise is sent once more, and not shown."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        # A little later: here it would be lost again.
-        threading.Timer(0.05, _thread.interrupt_main).start()
+        # A little later: here it would be lost again. As a real signal, so that it ends a wait.
+        main = threading.main_thread().ident
+        threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
 

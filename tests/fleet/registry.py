@@ -38,6 +38,19 @@ http:
 """
 
 
+SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """A certificate authority that signs for addresses, and a file that says whom to trust."""
 
@@ -46,8 +59,13 @@ class Authority:
         self.file = folder / "ca.crt"
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("bikecast test authority")
-        unsigned = _certificate(self._name, self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        public = self._key.public_key()
+        # From 3.13 on Python wants all that RFC 5280 wants of an authority.
+        unsigned = (
+            _certificate(self._name, self._name, public)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(SIGNS, critical=True)
         )
         _write(self.file, unsigned.sign(self._key, hashes.SHA256()))
 
@@ -55,8 +73,11 @@ class Authority:
         """A certificate for IP addresses and its key, as PEM files called after ``name``."""
         key = ec.generate_private_key(ec.SECP256R1())
         given = x509.SubjectAlternativeName([x509.IPAddress(ip_address(a)) for a in addresses])
-        unsigned = _certificate(_name(name), self._name, key.public_key()).add_extension(
-            given, critical=False
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        unsigned = (
+            _certificate(_name(name), self._name, key.public_key())
+            .add_extension(given, critical=False)
+            .add_extension(authority, critical=False)
         )
         certificate, secret = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         _write(certificate, unsigned.sign(self._key, hashes.SHA256()))
