@@ -75,6 +75,7 @@ def test_types(tree):
 # Tests
 
 
+@pytest.mark.full
 def test_tests(tree):
     """What is changed is what gets installed and tested; only the test that is about it fails."""
     tree.change(ERRORS, "exit_code = 1", "exit_code = 4")
@@ -106,6 +107,7 @@ def locks(tree):
     return list((tree.path / "deploy" / "locks").glob("*.txt"))
 
 
+@pytest.mark.full
 def test_dangerous_code(tree, secured):
     """bandit names the file and its rule."""
     code = 'import subprocess\n\nsubprocess.run("ls", shell=True, check=True)\n'
@@ -114,6 +116,7 @@ def test_dangerous_code(tree, secured):
     fails(tree, "security", "--offline", naming=naming, install=False)
 
 
+@pytest.mark.full
 def test_a_secret(tree, secured):
     """Also in a file that is not committed yet; it is not shown."""
     planted = "AKIA" + "Z7QWERTYUIOPASDF"
@@ -122,6 +125,7 @@ def test_a_secret(tree, secured):
     assert code == 1 and "deploy/credentials.toml:1" in said and planted not in said, said[-3000:]
 
 
+@pytest.mark.full
 def test_a_denied_licence(tree, secured):
     """A dependency that is locked, and installed by the session, is refused by name."""
     wheel = tree.path / "planted-1.0-py3-none-any.whl"
@@ -140,6 +144,7 @@ def test_a_denied_licence(tree, secured):
         tree.command("uv", "pip", "uninstall", "--python", str(python), "planted")
 
 
+@pytest.mark.full
 def test_a_vulnerable_dependency(tree, secured, advisories):
     """An old jinja2 in what an image installs is named with its advisory."""
     hashed = "jinja2==2.10 --hash=sha256:" + "0" * 64
@@ -149,6 +154,7 @@ def test_a_vulnerable_dependency(tree, secured, advisories):
     fails(tree, "security", "--osv-url", advisories, naming=naming, install=False)
 
 
+@pytest.mark.full
 def test_advisories_out_of_reach(tree, secured):
     """Nothing was audited, so nothing passes."""
     fails(tree, "security", "--osv-url", NOBODY, naming=["deploy/locks/api.txt"], install=False)
