@@ -70,6 +70,15 @@ def test_every_command_line_of_the_readme_is_understood(line):
     command.make_context(command.name, words, parent=context)
 
 
+def test_every_task_is_in_the_readme_with_help_for_each_option():
+    """Nobody has to guess that a task exists, or what a word of it means."""
+    text = README.read_text()
+    for name, task in Collection.from_module(operations).tasks.items():
+        assert f"`inv {name}`" in text, name
+        assert task.body.__doc__ and "inv " in task.body.__doc__, name
+        assert [a.name for a in task.get_arguments() if not a.help] == [], name
+
+
 def test_every_session_of_the_readme_exists():
     """`nox -s X` names a session, `inv X` a task."""
     top = README.parent
