@@ -10,7 +10,7 @@ from bikecast.ops.tasks.common import environment, helped, told
 
 @task(help=helped("json"))  # type: ignore[untyped-decorator]
 def version(context: Context, json: bool = False) -> None:
-    """Say which version and commit a release from here would carry."""
+    """Say which version and commit a release from here would carry: inv version."""
     asked = context.run("git rev-parse HEAD", hide=True, warn=True)
     commit = asked.stdout.strip() if asked.ok else ""
     if json:
