@@ -1,6 +1,7 @@
 """Notices: what Slack gets, and that a webhook that misbehaves hurts nobody."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -135,7 +136,7 @@ def inv(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `inv`."""
     return subprocess.run(
         [sys.executable, "-m", "invoke", "--search-root", str(TOP), "notify", *words],
-        env={"PATH": "", **environ},
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         timeout=60,
