@@ -242,7 +242,10 @@ class Host:
     def _power_on(self) -> None:
         space = self.namespace
         root("ip", "netns", "add", space)
-        root(*("ip", "link", "add", self.link, "type", "veth"), *("peer", "eth0", "netns", space))
+        # A card keeps its address: others, who still know it, would not find a new one for a while.
+        card = ("address", f"02:00:00:00:00:{self.number:02x}")
+        cable = ("ip", "link", "add", self.link, "type", "veth")
+        root(*cable, *("peer", "eth0", "netns", space, *card))
         root("ip", "link", "set", self.link, "master", BRIDGE, "up")
         root("ip", "-n", space, "addr", "add", f"{self.ip}/24", "dev", "eth0")
         for link in ("lo", "eth0"):
