@@ -93,18 +93,21 @@ def audit_images(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run unit tests and doctests on every Python that is here."""
     install(session)
-    session.run("pytest", "-n", "auto", "-m", UNIT, *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", UNIT, *session.posargs, env=ONE_THREAD)
     session.run("pytest", "-q", "--doctest-modules", "bikecast")
 
 
 UNIT = "not integration and not e2e"
+# As many workers as cores: each has one, and its libraries need no threads beside it.
+PARALLEL = ("-n", "auto")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Run the tests on a real PostgreSQL and MLflow, which they start themselves."""
+    """Run the tests on a real PostgreSQL and MLflow, and those of every step of a release."""
     install(session)
-    session.run("pytest", "-n", "auto", "-m", "integration", *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", "integration", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -112,20 +115,8 @@ def coverage(session: nox.Session) -> None:
     """Run unit and integration tests together; fail under 90 %."""
     install(session, "-e")
     session.run("coverage", "erase")
-    session.run(
-        *(
-            "pytest",
-            "-n",
-            "auto",
-            "-m",
-            "not e2e",
-            "--cov",
-            "--cov-report=",
-            "--cov-fail-under=0",
-            "--junitxml=junit.xml",
-        ),
-        *session.posargs,
-    )
+    count = ("--cov", "--cov-report=", "--cov-fail-under=0", "--junitxml=junit.xml")
+    session.run("pytest", *PARALLEL, "-m", "not e2e", *count, *session.posargs, env=ONE_THREAD)
     session.run("coverage", "xml", "-q", "--fail-under=0")
     session.run("coverage", "report")
 
@@ -134,7 +125,7 @@ def coverage(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Run the README's commands as a new user would."""
     install(session)
-    session.run("pytest", "-m", "e2e", *session.posargs)
+    session.run("pytest", "-m", "e2e", "--durations=20", *session.posargs)
 
 
 @nox.session
@@ -152,7 +143,7 @@ def lowest(session: nox.Session) -> None:
     locked(session, "build")
     lowest = ("uv", "pip", "install", "--resolution", "lowest-direct")
     session.run_install(*lowest, ".[all]", *groups)
-    session.run("pytest", "-n", "auto", "-m", UNIT, *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", UNIT, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(default=False)

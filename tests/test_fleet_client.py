@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from fleet.client import Answer, Load
 
+# It waits for real answers, and is the same on every Python.
+pytestmark = pytest.mark.integration
+
 Speak = Callable[[int], tuple[bytes, bool]]
 """From the number of a request, counted from 1, to what is sent and whether the server closes."""
 

@@ -4,6 +4,8 @@ The variance is ``mu + alpha * mu ** 2`` (Cameron and Trivedi's NB2); ``alpha`` 
 target, estimated on forecasts of hours that the fit did not see.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
@@ -58,13 +60,17 @@ def quantiles(mean: Floats, alpha: Floats) -> Floats:
     out = np.empty((*mean.shape, len(QUANTILES)), np.float32)
     step = np.log(_GRID[1] / _GRID[0])
     for k, a in enumerate(alpha):
-        size = 1 / float(a)
-        table = stats.nbinom.ppf(
-            np.array(QUANTILES), size, (size / (size + _GRID))[:, None]
-        ).astype(np.float32)
         place = np.log(np.clip(mean[..., k], _GRID[0], _GRID[-1]) / _GRID[0]) / step
-        out[..., k, :] = table[np.rint(place).astype(np.int64)]
+        out[..., k, :] = _table(float(a))[np.rint(place).astype(np.int64)]
     return out
+
+
+@lru_cache(maxsize=64)
+def _table(alpha: float) -> Floats:
+    """The quantiles for each mean of the grid; a fitted model always asks for the same few."""
+    size = 1 / alpha
+    found = stats.nbinom.ppf(np.array(QUANTILES), size, (size / (size + _GRID))[:, None])
+    return np.asarray(found, np.float32)
 
 
 def recent_actuals(history: History, origins: Ints, horizon: int) -> Floats:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from lacking import lacking
 
 from bikecast.ops import images, sbom
 from bikecast.ops.images import IMAGES, Commit
@@ -103,7 +104,7 @@ def built(tree):
     try:
         subprocess.run(["docker", "info"], check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
-        pytest.skip("needs a Docker engine: `docker info` fails")
+        lacking("no Docker engine: `docker info` fails")
     print("built in", build(tree, COMMIT))
     yield {image.name: f"{images.repository(BASE, image)}:{COMMIT.tag}" for image in IMAGES}
     tags = {

@@ -26,6 +26,7 @@ import httpx
 import polars as pl
 import pytest
 from city import HEADER
+from lacking import lacking
 from readme import README, readme_blocks, readme_lines
 
 from bikecast.cli.cities import OPEN_METEO
@@ -314,7 +315,7 @@ def port() -> None:
     with socket.socket() as asking:
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if asking.connect_ex(("127.0.0.1", 8000)) == 0:
-            pytest.skip("something else answers on 127.0.0.1:8000, where the README serves")
+            lacking("something else answers on 127.0.0.1:8000, where the README serves")
 
 
 SHOWS = {
@@ -377,15 +378,15 @@ def test_the_first_line_serves_forecasts(clone: Path, port: None) -> None:
 
 
 @pytest.mark.full
-def test_the_second_line_has_all_that_tests_need(clone: Path) -> None:
-    """Installed as written; the unit tests themselves are run by the session everywhere else."""
+def test_the_second_line_passes_all_tests(clone: Path) -> None:
+    """On each Python that this machine has, from nothing but pip."""
     done = subprocess.run(
-        ["bash", "-c", f"{FIRST_SCREEN[1]} -- --collect-only -q"],
+        ["bash", "-c", FIRST_SCREEN[1]],
         cwd=clone,
         env=environment(clone.parent / "home", clone / ".venv" / "bin"),
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=3600,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert "Session tests-3.11 was successful" in done.stderr

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from lacking import lacking
 from readme import readme_lines
 
 pytestmark = pytest.mark.e2e
@@ -43,9 +44,9 @@ def docker(*words, timeout=900, check=True, **more):
 def images():
     """Variable of the compose file → image."""
     if shutil.which("docker") is None or docker("info", check=False) is None:
-        pytest.skip("no Docker engine here")
+        lacking("no Docker engine: `docker info` fails")
     if docker("compose", "version", check=False) is None:
-        pytest.skip("no compose plugin here")
+        lacking("no compose plugin: `docker compose version` fails")
     found, built = {}, []
     for service, official in OFFICIAL.items():
         image = official

@@ -9,6 +9,7 @@ import zipfile
 from hashlib import sha256
 
 import pytest
+from lacking import lacking
 
 pytestmark = pytest.mark.e2e
 TESTS = f"tests-{sys.version_info.major}.{sys.version_info.minor}"
@@ -203,7 +204,7 @@ def test_a_broken_workflow(tree, watched, old, new, naming):
 def test_a_dockerfile_that_cannot_be_built(tree):
     """The session that builds fails, and names the line."""
     if subprocess.run(["docker", "info"], capture_output=True).returncode:
-        pytest.skip("there is no Docker engine")
+        lacking("no Docker engine: `docker info` fails")
     tree.change("deploy/Dockerfile", " deploy/healthcheck.py ", " deploy/absent.py ")
     fails(tree, "images", "--allow-dirty", naming=["deploy/absent.py"])
 

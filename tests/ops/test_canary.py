@@ -223,6 +223,7 @@ def test_the_watch_is_given_what_it_needs(hosts):
     assert "went back by itself: its deployer was gone" in argv
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("end", ["deploy", "rollback"])
 @pytest.mark.parametrize("share", [95, 50, 0])
 def test_the_next_command_ends_a_canary_whose_deployer_was_killed(hosts, share, end):
@@ -247,6 +248,7 @@ def test_a_person_decides_where_the_deployer_was_killed(hosts, word):
     assert_settled(hosts, "c" if word == "promote" else "b")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["one", "two"])
 @pytest.mark.parametrize("kind", ["fails", "lost"])
 @pytest.mark.parametrize("number", range(3))

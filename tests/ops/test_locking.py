@@ -203,6 +203,7 @@ def changing(env, token):
     }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", changing(environment(), "x"))
 @pytest.mark.parametrize("lock", ["another", ""])
 def test_a_deployer_without_the_lock_changes_nothing(hosts, name, lock):
@@ -217,6 +218,7 @@ def test_a_deployer_without_the_lock_changes_nothing(hosts, name, lock):
     assert one.everything() == before
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("at", ["pull", "switch", "record", "run blue"])
 def test_a_deployer_that_was_stalled_leaves_all_to_its_successor(hosts, at):
     """Its lock was taken over while it slept; it wakes up and gives in."""

@@ -72,6 +72,7 @@ def test_a_proxy_that_does_not_come_up_leaves_the_old_one(hosts):
     assert all(not (h.root / "lock").exists() for h in hosts)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "kind",
     [pytest.param("fails", marks=pytest.mark.full), pytest.param("lost", marks=pytest.mark.full)]

@@ -164,6 +164,7 @@ def test_a_first_release_that_fails_leaves_no_service(fresh):
 # -- every step fails, and every way ---------------------------------------------------------------
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", every_step("fails", names=("one",)))
 def test_a_step_that_fails_changes_nothing_for_riders(hosts, fault):
     """Before it has proved itself a release goes; after that it stays, and the error says so."""
@@ -185,6 +186,7 @@ def test_a_step_that_fails_changes_nothing_for_riders(hosts, fault):
         assert str(error).startswith(f"{target('c').release} is live, but: {fault.host}")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", every_step("lost", names=("one",), reading=False))
 def test_an_answer_that_is_lost_changes_nothing_for_riders(hosts, fault):
     """The command had its effect, which the deployer cannot know."""
@@ -199,6 +201,7 @@ def test_an_answer_that_is_lost_changes_nothing_for_riders(hosts, fault):
             assert_as_before(host)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", every_step("gone", names=("two",), quick=CHANGING))
 def test_a_host_that_drops_out_is_named_and_mended(hosts, fault):
     """All others have one release; once the host answers again a rollback puts it right."""
@@ -219,6 +222,7 @@ def test_a_host_that_drops_out_is_named_and_mended(hosts, fault):
     assert_one_release(hosts)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", every_step("killed", names=("one",), reading=False))
 def test_the_next_command_finishes_what_a_killed_deployer_left(hosts, fault):
     """A rollback on what the one host had seen, a release on what the other had."""
@@ -237,6 +241,7 @@ def test_the_next_command_finishes_what_a_killed_deployer_left(hosts, fault):
     assert hosts[0].running()[f"bikecast-refresher-{hosts[0].answers()[0]}"] == "d"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", every_step("stopped", names=("one",), quick=CHANGING))
 def test_a_deployer_that_is_told_to_stop_leaves_order(hosts, fault):
     """SIGTERM at any step: what was under way is undone unless it was done."""
@@ -256,6 +261,7 @@ def test_a_deployer_that_is_told_to_stop_leaves_order(hosts, fault):
 CLEANING = ("switch", "last lines", "put back", "remove", "record", "give lock back")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("step", range(len(CLEANING)), ids=CLEANING)
 def test_an_impatient_person_does_not_cut_off_the_way_back(hosts, step):
     """SIGTERM while a release that failed goes back: it goes back whole."""

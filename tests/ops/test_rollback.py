@@ -139,6 +139,7 @@ def cuts():
                 yield pytest.param(kind, name, number, marks=marks, id=f"{kind}-{name}-{step}")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("kind", "name", "step"), list(cuts()))
 def test_a_rollback_cut_off_at_any_step_is_finished_by_the_next(three, kind, name, step):
     """Cut off, then again: one release everywhere, b or, where that was done, a."""
