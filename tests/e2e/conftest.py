@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from fleet import machine
+from fleet.client import Load
 from fleet.hosts import Fleet, Host
 from fleet.images import nginx_image
+from fleet.machine import until
 from fleet.registry import Registry
 from fleet.service import Database
+from fleet.stage import FIRST, LATER_FAILING, NEVER_HEALTHY, NEXT, RATE, SICK, SPOILED, Stage
 from lacking import lacking
 
 
@@ -61,3 +64,38 @@ def nginx(registry: Registry) -> str:
 def hosts(fleet: Fleet) -> list[Host]:
     """The hosts ``one`` and ``two``."""
     return fleet.add("one", "two")
+
+
+@pytest.fixture(scope="session")
+def stage(
+    tmp_path_factory: pytest.TempPathFactory,
+    fleet: Fleet,
+    hosts: list[Host],
+    registry: Registry,
+    database: Database,
+) -> Stage:
+    """The environment `staging` with four releases in its registry, hosts set up."""
+    made = Stage(tmp_path_factory.mktemp("stage"), fleet, hosts, registry, database)
+    for tag, change in ((FIRST, ""), (NEXT, ""), (SICK, NEVER_HEALTHY), (SPOILED, LATER_FAILING)):
+        made.release(tag, change)
+    return made
+
+
+@pytest.fixture
+def live(stage: Stage) -> Stage:
+    """FIRST is live on all hosts, alone."""
+    stage.write()
+    done = stage.inv("setup")
+    assert done.code == 0, done.err
+    if set(stage.live().values()) != {FIRST} or stage.status()["warnings"]:
+        done = stage.deploy(FIRST, "--bake", "0s", "--wait", "60s")
+        assert done.code == 0, done.err
+    return stage
+
+
+@pytest.fixture
+def riders(live: Stage) -> Iterator[Load]:
+    """They ask both hosts; no test ends before they got an answer."""
+    with Load(live.urls(), rate=RATE, header="X-Bikecast-Colour") as load:
+        until(lambda: len(load.answers()) > 50, "nobody answers riders", 30)
+        yield load

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.client import Load
 from fleet.hosts import Fleet, Host
 from fleet.images import nginx_image
 from fleet.machine import FleetError
@@ -18,6 +20,9 @@ from fleet.service import Database
 TOP = Path(__file__).parents[2]
 IMAGE = "bikecast-stage"
 PORT = 8000
+# What the registry of every test has: two good releases, and two that are not.
+FIRST, NEXT, SICK, SPOILED = "aaaaaaaaaaa1", "bbbbbbbbbbb2", "ccccccccccc3", "ddddddddddd4"
+RATE = 100  # requests per second and host
 
 # Releases that differ from the real image in what a test needs, and in nothing else.
 VARIANT = """
@@ -220,6 +225,22 @@ class Stage:
         """Hosts as they were before the first release, images kept."""
         for host in self.hosts:
             host.wipe()
+
+
+def unharmed(load: Load) -> Counter:
+    """Every request was answered well; how many came from which colour."""
+    time.sleep(0.5)
+    assert [str(f) for f in load.failures[:5]] == []
+    return load.releases()
+
+
+def agree(stage: Stage, release: str) -> None:
+    """All hosts have this release, nobody holds a lock, nothing is left to mend."""
+    found = stage.status()
+    assert {h["host"]: h["release"] for h in found["hosts"]} == {
+        h.ip: release for h in stage.hosts
+    }, found
+    assert not [h["lock"] for h in found["hosts"] if h["lock"]] and found["warnings"] == [], found
 
 
 def said_until(process: subprocess.Popen[str], after: str) -> str:
