@@ -94,7 +94,6 @@ def tests(session: nox.Session) -> None:
     """Run unit tests and doctests on every Python that is here."""
     install(session)
     session.run("pytest", *PARALLEL, "-m", UNIT, *session.posargs, env=ONE_THREAD)
-    session.run("pytest", "-q", "--doctest-modules", "bikecast")
 
 
 UNIT = "not integration and not e2e"
