@@ -1,6 +1,9 @@
 """Two real hosts, a registry and a database for all tests on them, made once and taken away."""
 
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fleet import machine
@@ -10,7 +13,7 @@ from fleet.images import nginx_image
 from fleet.machine import until
 from fleet.registry import Registry
 from fleet.service import Database
-from fleet.stage import FIRST, LATER_FAILING, NEVER_HEALTHY, NEXT, RATE, SICK, SPOILED, Stage
+from fleet.stage import FIRST, LATER_FAILING, NEVER_HEALTHY, NEXT, RATE, SICK, SPOILED, TOP, Stage
 from lacking import lacking
 
 
@@ -23,6 +26,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("full") and not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="a full case: run `nox -s e2e -- --all`"))
     items.sort(key=lambda item: "fleet" in getattr(item, "fixturenames", ()))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have a report say what its case promises."""
+    first = (getattr(item, "obj", None).__doc__ or "").partition("\n")[0]
+    item.user_properties.append(("promises", first))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of what cases with riders cost, as the README has it."""
+    rows = []
+    for report in terminalreporter.getreports("passed"):
+        found = dict(report.user_properties)
+        if report.when == "teardown" and "requests" in found:
+            case = report.nodeid.rpartition("::test_")[2].replace("_", " ")
+            cells = (case, found["promises"], f"{found['requests']:,}", f"{found['lost']:,}")
+            rows.append("| " + " | ".join(cells) + " |")
+    if rows:
+        terminalreporter.section("what releases cost riders")
+        terminalreporter.write_line("| case | what it shows | requests | lost |\n|---|---|---|---|")
+        terminalreporter.write_line("\n".join(rows))
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +118,19 @@ def live(stage: Stage) -> Stage:
 
 
 @pytest.fixture
-def riders(live: Stage) -> Iterator[Load]:
+def riders(live: Stage, record_property: Callable[[str, object], None]) -> Iterator[Load]:
     """They ask both hosts; no test ends before they got an answer."""
     with Load(live.urls(), rate=RATE, header="X-Bikecast-Colour") as load:
         until(lambda: len(load.answers()) > 50, "nobody answers riders", 30)
         yield load
+    record_property("requests", len(load.answers()))
+    record_property("lost", len(load.failures))
+
+
+@pytest.fixture(scope="session")
+def checkout(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone with the stage's environment in it."""
+    folder = tmp_path_factory.mktemp("clone") / "bikecast"
+    subprocess.run(["git", "clone", "-q", str(TOP), str(folder)], check=True)
+    shutil.copy(stage.folder / "deploy/environments/staging.toml", folder / "deploy/environments")
+    return folder

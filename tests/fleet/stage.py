@@ -22,6 +22,7 @@ IMAGE = "bikecast-stage"
 PORT = 8000
 # What the registry of every test has: two good releases, and two that are not.
 FIRST, NEXT, SICK, SPOILED = "aaaaaaaaaaa1", "bbbbbbbbbbb2", "ccccccccccc3", "ddddddddddd4"
+MLFLOW_PASSWORD = "geheim-mlflow-42"  # pragma: allowlist secret: searched for where none may be
 RATE = 100  # requests per second and host
 
 # Releases that differ from the real image in what a test needs, and in nothing else.
@@ -85,7 +86,7 @@ health_timeout = 40
 system       = "{system}"
 workers      = 1
 database_url = {{env = "BIKECAST_DATABASE_URL"}}
-mlflow_tracking_uri = "http://mlflow.invalid"
+mlflow_tracking_uri = "http://robot:{mlflow_password}@mlflow.invalid"
 """
 
 
@@ -137,6 +138,7 @@ class Stage:
             port=PORT,
             nginx=self.nginx,
             system=self.database.system,
+            mlflow_password=MLFLOW_PASSWORD,
         )
         lines, section, left = [], "", dict(changes or {})
         for line in text.splitlines():
