@@ -4,15 +4,22 @@ Unmarked cases are the core that every run of CI takes; the rest are run by `nox
 """
 
 import json
+import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from fleet.client import Load
+from fleet.machine import GATEWAY, until
 from fleet.registry import Registry
+from fleet.service import STATIONS, publish
 from fleet.stage import (
     FIRST,
     MIGRATES,
@@ -26,9 +33,16 @@ from fleet.stage import (
     unharmed,
 )
 from readme import readme_lines
+from tracking import tracking_server
+
+from bikecast.collect import import_panel
+from bikecast.store import ensure_database
 
 pytestmark = pytest.mark.e2e
 full = pytest.mark.full
+
+NEW_YEAR = datetime(2026, 1, 1)
+END = datetime(2026, 2, 10, tzinfo=UTC)  # of 40 days
 
 
 def test_first_deploy(stage: Stage) -> None:
@@ -202,6 +216,43 @@ def test_a_warm_or_a_stopped_former_release(riders: Load, live: Stage) -> None:
     assert live.status()["hosts"][0]["idle"] == f"{FIRST} (exited)"
     assert live.inv("rollback").code == 0
     agree(live, FIRST)
+    unharmed(riders)
+
+
+@pytest.fixture
+def tracked(live: Stage, tmp_path: Path) -> Iterator[str]:
+    """A tracking server that the hosts reach; in it, a model of the city in production."""
+    hours = [NEW_YEAR + timedelta(hours=i) for i in range(24 * 40)]
+    panel = pl.DataFrame({"hour": hours}).join(
+        pl.DataFrame({"station_id": [s.station_id for s in STATIONS]}), how="cross"
+    )
+    flow = pl.col("hour").dt.hour() % 7
+    panel.with_columns(pickups=flow, returns=flow).write_parquet(tmp_path / "panel.parquet")
+    import_panel(live.database.store, live.database.system, [tmp_path / "panel.parquet"])
+    runs = ensure_database(live.database.url, "tracking")
+    with tracking_server(runs, tmp_path, GATEWAY) as url:
+        own = {
+            "BIKECAST_DATABASE_URL": live.database.url,
+            "BIKECAST_MLFLOW_TRACKING_URI": url,
+            "BIKECAST_DATA_DIR": str(tmp_path),
+        }
+        words = [sys.executable, "-m", "bikecast", "train", "--promote"]
+        subprocess.run(words, env=os.environ | own, check=True, timeout=300)
+        yield url
+    publish(live.database.store)
+
+
+@full
+def test_a_refresher_keeps_the_table_fresh(riders: Load, live: Stage, tracked: str) -> None:
+    """The real training image, as the release starts it, issues with the model in production."""
+    live.write({"service.mlflow_tracking_uri": f'"{tracked}"'})
+    assert live.deploy(live.complete_release("bbbbbbbbbbb9"), "--bake", "0s").code == 0
+    store = live.database.store
+    until(
+        lambda: (issue := store.newest_issue(live.database.system)) and issue.as_of == END,
+        "no forecast was issued",
+        120,
+    )
     unharmed(riders)
 
 

@@ -216,12 +216,20 @@ class Stage:
         """Put a release into the registry: both images, under a tag that is its commit."""
         assert len(tag) == 12, tag
         base = base_image()
-        for name, suffix, what in (("api", "", change), ("refresher", "-training", REFRESHER)):
-            local = f"{IMAGE}-{name}:{tag}"
-            text = VARIANT.format(base=base, change=what, revision=tag.ljust(40, "0"))
-            build(local, "-", stdin=text)
-            self.registry.push(local, f"bikecast{suffix}:{tag}")
+        self._variant(base, tag, change)
+        self._variant(base, tag, REFRESHER, "-training")
         return tag
+
+    def complete_release(self, tag: str) -> str:
+        """Put a release into the registry whose refresher is the real one."""
+        self._variant(base_image(), tag)
+        self._variant(base_image("training"), tag, suffix="-training")
+        return tag
+
+    def _variant(self, base: str, tag: str, change: str = "", suffix: str = "") -> None:
+        local = f"{IMAGE}{suffix}:{tag}"
+        build(local, "-", stdin=VARIANT.format(base=base, change=change, revision=f"{tag:0<40}"))
+        self.registry.push(local, f"bikecast{suffix}:{tag}")
 
     def reset(self) -> None:
         """Hosts as they were before the first release, images kept."""
@@ -256,10 +264,10 @@ def said_until(process: subprocess.Popen[str], after: str) -> str:
     raise AssertionError(f"it never said {after!r}: {''.join(seen)}")
 
 
-def base_image() -> str:
-    """The api image of this checkout, built once a session."""
-    local = f"{IMAGE}:base"
-    build(local, str(TOP), "--file", str(TOP / "deploy/Dockerfile"), "--target", "api")
+def base_image(target: str = "api") -> str:
+    """An image of this checkout, built once a session."""
+    local = f"{IMAGE}:{target}"
+    build(local, str(TOP), "--file", str(TOP / "deploy/Dockerfile"), "--target", target)
     return local
 
 

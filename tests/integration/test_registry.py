@@ -1,16 +1,11 @@
 """The registry on a real MLflow, whose tables are in a real PostgreSQL."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from datetime import datetime, timedelta
 
-import httpx
 import mlflow
 import polars as pl
 import pytest
+from tracking import tracking_server
 
 from bikecast.errors import InputError, Refused, Unavailable, UnknownName
 from bikecast.history import build_history
@@ -89,31 +84,8 @@ def test_from_challenger_to_production_and_back(registry):
 @pytest.fixture
 def server(database_url, tmp_path):
     """The URL of a real tracking server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["--backend-store-uri", mlflow_url(database_url), "--workers", "1"]
-    words += ["--artifacts-destination", str(tmp_path / "artifacts"), "--port", str(port)]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *words],
-        env=os.environ | quiet,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    try:
-        while True:
-            assert process.poll() is None and time.monotonic() < until, "it does not start"
-            try:
-                if httpx.get(f"{url}/health").status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.2)
+    with tracking_server(mlflow_url(database_url), tmp_path) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_a_server_does_what_a_database_does(server):
