@@ -10,7 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -88,7 +92,10 @@ def send(
         sleep(pause)
         try:
             status = post(webhook, body, min(ONE_TRY, until - now()))
-        except (OSError, ValueError) as error:
+        except TimeoutError:
+            why = "the webhook did not answer in time"
+            continue
+        except (OSError, ValueError, HTTPException) as error:
             why = re.sub(r"https?://\S+", "the webhook", str(error)) or type(error).__name__
             continue
         if 200 <= status < 300:
@@ -109,6 +116,10 @@ def post(url: str, body: bytes, timeout: float) -> int:
     if not url.startswith(("https://", "http://")):
         raise ValueError("it is no web address")
     request = Request(url, body, {"Content-Type": "application/json"})
+    return within(timeout, lambda: _status(request, timeout))
+
+
+def _status(request: Request, timeout: float) -> int:
     try:
         with urlopen(request, timeout=timeout) as answer:  # nosec B310  # http only
             return int(answer.status)
@@ -116,26 +127,46 @@ def post(url: str, body: bytes, timeout: float) -> int:
         return error.code
 
 
-def send_aside(webhook: str, notice: Notice, patience: float = 1.0) -> None:
-    """Send a notice from a process of its own, which may outlive this one.
+def within(seconds: float, do: Callable[[], int]) -> int:
+    """What a call returns, or raises; one that takes longer is left to itself.
+
+    A socket's own limit begins anew with each byte: a server that drips would never meet it.
+
+    :raises TimeoutError: where it takes longer.
+    """
+    ended: Future[int] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(do())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    # A daemon: the interpreter does not wait for it at its end.
+    Thread(target=run, daemon=True).start()
+    return ended.result(seconds)
+
+
+def send_aside(webhook: str, notice: Notice, patience: float) -> None:
+    """Send a notice from a process of its own, which may outlive this one; never raises.
 
     :param patience: seconds to wait for it; then it goes on alone.
     """
-    # Our own interpreter and package, and fixed words.
-    process = subprocess.Popen(  # nosec B603
-        [sys.executable, "-m", "bikecast.ops.notify"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    with process.stdin as into:
-        into.write(json.dumps({"webhook": webhook, "message": notice.message()}).encode())
-    try:
+    given = json.dumps({"webhook": webhook, "message": notice.message()}).encode()
+    # No process to be had, one that ends before it has read, one that takes its time.
+    with suppress(OSError, subprocess.TimeoutExpired):
+        # Our own interpreter and package, and fixed words.
+        process = subprocess.Popen(  # nosec B603
+            [sys.executable, "-m", "bikecast.ops.notify"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        with process.stdin as into:
+            into.write(given)
         process.wait(patience)
-    except subprocess.TimeoutExpired:
-        return
 
 
 if __name__ == "__main__":

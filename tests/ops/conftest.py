@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from local_host import DIRECTORY, Deployer, LocalHost, target
+from slack import Slack
 
 from bikecast.ops import commands
 from bikecast.ops.release import How, deploy
@@ -98,3 +99,11 @@ def hosts(make_hosts, template) -> tuple[LocalHost, ...]:
 def three(make_hosts, template_of_three) -> tuple[LocalHost, ...]:
     """Two hosts after one more release: c is live in blue, b is warm in green."""
     return make_hosts(*template_of_three)
+
+
+@pytest.fixture
+def slack() -> Iterator[Slack]:
+    """A webhook on this machine."""
+    made = Slack()
+    yield made
+    made.end()

@@ -4,56 +4,21 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import BadStatusLine
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slack import Slack
 
+from bikecast.ops import notify
 from bikecast.ops.notify import FIELDS, HEADER, LIMIT, Notice, post, send, send_aside
 
 TOP = Path(__file__).parents[2]
 
-
-class Slack:
-    """A webhook that answers what it is told to, one status after the other."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.slow = 0.0
-        self.got: list[dict] = []
-        slack = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                slack.got.append(json.loads(body))
-                if slack.slow:
-                    time.sleep(slack.slow)
-                self.send_response(slack.statuses.pop(0) if slack.statuses else 200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/services/T/B/geheim"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-
-@pytest.fixture
-def slack() -> Iterator[Slack]:
-    """A webhook on this machine."""
-    made = Slack()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-
-
+IN_TIME = "the webhook did not answer in time"
 NOTICE = Notice("deploy done: staging", facts={"Release": "abc", "Why": ""}, link="https://x/1?a&b")
 
 
@@ -104,6 +69,15 @@ def test_nobody_listens() -> None:
     assert why == "it is no web address"
 
 
+def test_an_answer_that_is_no_http_is_said_too() -> None:
+    """Nothing that a webhook does becomes an error of ours."""
+
+    def babble(url: str, body: bytes, timeout: float) -> int:
+        raise BadStatusLine("hello")
+
+    assert send("http://x", {}, babble, sleep=lambda _: None) == "hello"
+
+
 def test_all_tries_together_have_a_limit() -> None:
     """A webhook that is always slow is given up."""
     clock = [0.0]
@@ -115,8 +89,36 @@ def test_all_tries_together_have_a_limit() -> None:
     def sleep(seconds: float) -> None:
         clock[0] += seconds
 
-    assert send("http://x", {}, slow, sleep, lambda: clock[0]) == "timed out"
+    assert send("http://x", {}, slow, sleep, lambda: clock[0]) == IN_TIME
     assert clock[0] <= LIMIT
+
+
+def test_a_server_that_drips_is_given_up(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits hold although there is always one more byte."""
+    monkeypatch.setattr(notify, "ONE_TRY", 0.4)
+    monkeypatch.setattr(notify, "LIMIT", 1.5)
+    slack.drips = 0.05
+    began = time.monotonic()
+    assert send(slack.url, {}, post) == IN_TIME
+    assert time.monotonic() - began < 3 and len(slack.got) == 2
+
+
+def test_a_process_that_gave_up_ends(slack: Slack) -> None:
+    """What it left to itself does not keep it alive."""
+    slack.drips = 0.05
+    code = f"from bikecast.ops.notify import post; post({slack.url!r}, b'{{}}', 0.3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert "TimeoutError" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["no-such-program", "/bin/true"])
+def test_no_process_or_one_that_reads_nothing_fails_nobody(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds some of a message; this one is more than that."""
+    monkeypatch.setattr(sys, "executable", program)
+    facts = {str(i): "long" * 500 for i in range(100)}
+    send_aside("http://127.0.0.1:9", Notice("x", facts=facts), patience=5)
 
 
 def test_a_notice_goes_its_own_way(slack: Slack) -> None:
