@@ -126,6 +126,11 @@ def login_argv(repository: str, username: str) -> list[str]:
     return ["docker", "login", "--username", username, "--password-stdin", host]
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is the digest of an image."""
+    return bool(re.fullmatch(r"sha256:[0-9a-f]{64}", text))
+
+
 def push_argv(tag: str) -> list[str]:
     """Push one tag of an image."""
     return ["docker", "push", tag]
@@ -139,12 +144,11 @@ def digest_argv(tag: str) -> list[str]:
 def pushed_digest(repository: str, printed: str) -> str:
     """The digest that a push to a repository gave, from what :func:`digest_argv` printed.
 
-    >>> pushed_digest("r.io/b", '["r.io/a@sha256:1", "r.io/b@sha256:2"]')
-    'sha256:2'
+    :raises Unavailable: where there is none, so that nothing goes on without it.
     """
     prefix = f"{repository.removeprefix(DOCKER_HUB + '/')}@"
     found = [d.removeprefix(prefix) for d in json.loads(printed) if d.startswith(prefix)]
-    if not found:
+    if not found or not is_digest(found[0]):
         raise Unavailable(f"the engine knows no digest of {repository}", hint="push it again")
     return str(found[0])
 

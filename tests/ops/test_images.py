@@ -18,6 +18,7 @@ from bikecast.ops.images import IMAGES, Commit
 
 TOP = Path(__file__).parents[2]
 API, TRAINING = IMAGES
+DIGEST = f"sha256:{'0' * 64}"
 COMMIT = Commit(
     revision="0123456789abcdef" * 2 + "01234567",
     tag="0123456789ab",
@@ -90,9 +91,11 @@ def test_the_registry_is_the_first_part_where_that_is_a_host(repository, host):
 
 def test_a_push_that_left_no_digest_is_an_error():
     """Another repository's digest is none of ours; Docker Hub's name is left out by Docker."""
-    assert images.pushed_digest("docker.io/org/b", '["org/b@sha256:1"]') == "sha256:1"
-    with pytest.raises(Unavailable, match="no digest of r.io/b"):
-        images.pushed_digest("r.io/b", '["r.io/b-training@sha256:1"]')
+    of = f'["r.io/a@sha256:{"1" * 64}", "org/b@{DIGEST}"]'
+    assert images.pushed_digest("docker.io/org/b", of) == DIGEST
+    for printed in (f'["r.io/b-training@{DIGEST}"]', '["r.io/b@"]', '["r.io/b@sha256:"]', "[]"):
+        with pytest.raises(Unavailable, match="no digest of r.io/b"):
+            images.pushed_digest("r.io/b", printed)
 
 
 @pytest.mark.parametrize(
@@ -265,17 +268,31 @@ def test_a_dirty_tree_is_refused_unless_allowed(inv, checkout):
     assert json.loads(allowed.stdout)["release"].endswith("-dirty")
 
 
+def pushing(inv, digest):
+    """Let there be a Docker whose pushes leave this digest."""
+    docker = inv.folder / "docker"
+    docker.write_text(f"""#!/bin/sh\n[ "$2" != inspect ] || echo '["'"${{5%:*}}"'@{digest}"]'\n""")
+    docker.chmod(0o755)
+
+
 def test_a_push_hands_its_digests_to_a_workflow(inv, tmp_path, monkeypatch):
     """As outputs of the step; a dry one hands on nothing."""
     output = tmp_path / "output"
     monkeypatch.setenv("GITHUB_OUTPUT", str(output))
     assert inv("push", "--dry").returncode == 0 and not output.exists()
-    docker = inv.folder / "docker"
-    docker.write_text('#!/bin/sh\n[ "$2" != inspect ] || echo "[\\"${5%:*}@sha256:1\\"]"\n')
-    docker.chmod(0o755)
+    pushing(inv, DIGEST)
     done = inv("push")
     assert done.returncode == 0, done.stderr
-    assert output.read_text() == "digest-api=sha256:1\ndigest-training=sha256:1\n"
+    assert output.read_text() == f"digest-api={DIGEST}\ndigest-training={DIGEST}\n"
+
+
+def test_a_push_without_a_digest_fails_and_hands_on_nothing(inv, tmp_path, monkeypatch):
+    """Or a deploy would go on with an empty word."""
+    output = tmp_path / "output"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(output))
+    pushing(inv, "")
+    done = inv("push")
+    assert done.returncode == 3 and "no digest of" in done.stderr and not output.exists()
 
 
 def test_a_machine_without_docker_is_told_in_one_line(inv):

@@ -48,6 +48,7 @@ def _none(bake: str, release: Release) -> float:
     help=helped(
         *("env", "dry", "json", "yes", "wait"),
         release=RELEASE,
+        training="Its training image, sha256:… beside --release=sha256:…; by default by its tag.",
         strategy="blue-green or canary; by default as the environment says.",
         steps="Percentages of the requests for a canary, as in 5,25,50,100.",
         bake="How long to watch after the switch and after each step, as in 30s.",
@@ -57,7 +58,8 @@ def _none(bake: str, release: Release) -> float:
 def deploy_task(
     context: Context,
     env: str = "staging",
-    release: str = "",
+    release: str | None = None,
+    training: str | None = None,
     strategy: str = "",
     steps: str = "",
     bake: str = "",
@@ -75,10 +77,11 @@ def deploy_task(
     with told(), site_of(context, env, dry) as site:
         how = how_of(site.env.release, strategy, steps, bake)
         patience = seconds(wait) if wait else 0.0
-        target = target_of(site.env, release, allow_dirty)
         if site.env.protected and not site.dry:
-            confirm(f"deploy {target.release} to {env}", yes)
-        with reported(site, "deploy", target.release):
+            confirm(f"deploy {release or 'the image of this commit'} to {env}", yes)
+        with reported(site, "deploy", release or "") as facts:
+            target = target_of(site.env, release, training, allow_dirty)
+            facts["Release"] = target.release
             deploy(site, target, how, wait=patience)
         if json:
             print(dumps({"environment": env, **vars(target), "verdict": "live"}))

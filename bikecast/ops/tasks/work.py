@@ -9,7 +9,7 @@ from invoke import Context
 from bikecast.errors import InputError
 from bikecast.ops.environment import Environment
 from bikecast.ops.host import DryHost, Fleet, Host, SshHost
-from bikecast.ops.images import IMAGES, read_commit, repository
+from bikecast.ops.images import IMAGES, is_digest, read_commit, repository
 from bikecast.ops.site import Site, Target
 from bikecast.ops.tasks.common import Narrator, environment, is_dry, who
 
@@ -33,30 +33,53 @@ def site_of(context: Context, env: str, dry: bool = False) -> Iterator[Site]:
         fleet.close()
 
 
-def target_of(env: Environment, release: str, allow_dirty: bool) -> Target:
+def target_of(
+    env: Environment, release: str | None, training: str | None, allow_dirty: bool
+) -> Target:
     """The release to deploy, found in the registry.
 
-    :param release: a tag or ``sha256:…``; empty: the image of the commit that is checked out.
-    :raises InputError: for a tree with changes, which no image was built from.
+    :param release: a tag or ``sha256:…``; by default the image of the commit that is checked out.
+    :param training: the digest of its training image; by default the one with the release's tag.
+    :raises InputError: for words that name no release, a tree with changes, which no image was
+        built from, or two images that were not built from one commit.
     """
     # Only who deploys needs an HTTP client, and who rolls back is in a hurry.
     from bikecast.ops.digests import registry_client, resolve
 
-    if not release:
-        commit = read_commit(Path())
-        if commit.changes and not allow_dirty:
-            raise InputError(
-                f"the tree has changes that no commit holds: {', '.join(commit.changes[:3])}",
-                hint="commit them, or add --allow-dirty",
-            )
-        release = commit.tag
+    _check(release, training)
+    release = _checked_out(allow_dirty) if release is None else release
     username, password = env.registry.username, env.registry.password.get_secret_value()
-    api, training = (repository(env.registry.image, image) for image in IMAGES)
+    api, beside = (repository(env.registry.image, image) for image in IMAGES)
     with registry_client() as client:
-        found = resolve(api, release, username, password, client)
-        tag = release if ":" not in release else _tag(found.revision, release)
-        beside = resolve(training, tag, username, password, client)
-    return Target(tag, found.digest, beside.digest)
+        served = resolve(api, release, username, password, client)
+        tag = release if ":" not in release else _tag(served.revision, release)
+        trained = resolve(beside, training or tag, username, password, client)
+    if training and trained.revision != served.revision:
+        raise InputError(
+            f"the images are of two commits: {served.revision}, {trained.revision or 'unknown'}",
+            hint="take both digests from one `inv push`",
+        )
+    return Target(tag, served.digest, trained.digest)
+
+
+def _check(release: str | None, training: str | None) -> None:
+    if release == "":
+        raise InputError("--release is empty", hint="leave it out for the commit checked out here")
+    if training is not None and not (is_digest(training) and is_digest(release or "")):
+        raise InputError(
+            f"--training is {training!r} and --release {release or ''!r}",
+            hint="write both as sha256:…, or leave --training out",
+        )
+
+
+def _checked_out(allow_dirty: bool) -> str:
+    commit = read_commit(Path())
+    if commit.changes and not allow_dirty:
+        raise InputError(
+            f"the tree has changes that no commit holds: {', '.join(commit.changes[:3])}",
+            hint="commit them, or add --allow-dirty",
+        )
+    return commit.tag
 
 
 def _tag(revision: str, digest: str) -> str:
