@@ -136,6 +136,46 @@ def push_argv(tag: str) -> list[str]:
     return ["docker", "push", tag]
 
 
+def pull_argv(tag: str) -> list[str]:
+    """Get an image as its registry has it now."""
+    return ["docker", "pull", "--quiet", tag]
+
+
+def labels_argv(tag: str) -> list[str]:
+    """Print the labels of an image, as JSON."""
+    return ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", tag]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an image says it was built from.
+
+    :param version: of bikecast.
+    """
+
+    version: str
+    revision: str
+    created: datetime
+
+
+def origin(tag: str, printed: str) -> Origin:
+    """What an image was built from, by what :func:`labels_argv` printed.
+
+    :raises InputError: where it does not say.
+    """
+    try:
+        labels = json.loads(printed)
+        version, revision, created = (
+            labels[f"org.opencontainers.image.{name}"]
+            for name in ("version", "revision", "created")
+        )
+        return Origin(version, revision, datetime.fromisoformat(created))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{tag} does not say what it was built from", hint="`inv build push` makes one"
+        ) from error
+
+
 def digest_argv(tag: str) -> list[str]:
     """Print the digests under which the engine knows an image, as JSON."""
     return ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", tag]

@@ -98,6 +98,17 @@ def test_a_push_that_left_no_digest_is_an_error():
             images.pushed_digest("r.io/b", printed)
 
 
+def test_what_an_image_was_built_from_is_read_from_its_labels():
+    """As the Dockerfile writes them; one without is none of ours."""
+    says = {"version": "1.2", "revision": "c0ffee", "created": "2026-03-01T12:00:05Z"}
+    labels = {f"org.opencontainers.image.{name}": value for name, value in says.items()}
+    found = images.origin("r.io/b:1", json.dumps(labels))
+    assert found == images.Origin("1.2", "c0ffee", COMMIT.created)
+    for printed in ("", "null", "{}", json.dumps(labels | {list(labels)[2]: "unknown"})):
+        with pytest.raises(InputError, match="r.io/b:1 does not say what it was built from"):
+            images.origin("r.io/b:1", printed)
+
+
 @pytest.mark.parametrize(
     ("remote", "source"),
     [
@@ -293,6 +304,55 @@ def test_a_push_without_a_digest_fails_and_hands_on_nothing(inv, tmp_path, monke
     pushing(inv, "")
     done = inv("push")
     assert done.returncode == 3 and "no digest of" in done.stderr and not output.exists()
+
+
+ENGINE = """#!/bin/sh
+echo "$*" >> calls
+case "$1 $*" in
+  "pull "*latest) ;;
+  "image "*)
+    echo '{"org.opencontainers.image.version": "1.2"'
+    echo ', "org.opencontainers.image.revision": "c0ffee"'
+    echo ', "org.opencontainers.image.created": "2026-03-01T00:00:00Z"}' ;;
+  "run "*) echo '{"distribution": "debian-12", "rows": [["pypi", "jinja2", "2.10", ""]]}' ;;
+  "context "*|"login "*) ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+def test_what_was_pushed_is_pulled_and_listed(inv, checkout):
+    """Each time anew, for a tag moves on; the document says what it was built from."""
+    docker = inv.folder / "docker"
+    docker.write_text(ENGINE)
+    docker.chmod(0o755)
+    done = inv("sbom", "--json")
+    assert done.returncode == 0, done.stderr
+    of = "registry.example.com/bikecast"
+    listed = {i["image"]: i["sbom"] for i in json.loads(done.stdout)["images"]}
+    assert list(listed) == [f"{of}:latest", f"{of}-training:latest"]
+    for image, path in listed.items():
+        found = json.loads((checkout / path).read_text())
+        assert found["components"][0]["purl"] == "pkg:pypi/jinja2@2.10"
+        about = found["metadata"]["component"]
+        assert about["name"] == image.rpartition(":")[0] and about["version"] == "1.2+c0ffee"
+    calls = (checkout / "calls").read_text().splitlines()
+    assert [c.split()[0] for c in calls[2:]] == ["pull", "image", "run"] * 2
+    assert calls[1] == "login --username hidden --password-stdin registry.example.com"
+    absent = inv("sbom", "--release", "absent")
+    assert absent.returncode == 3 and "`docker pull --quiet …` failed" in absent.stderr
+
+
+def test_sbom_dry_pulls_and_writes_nothing(inv, checkout):
+    """It prints what it would run; a digest, which only one image has, is refused."""
+    done = inv("sbom", "--dry", "--env", "staging", "--release", "0123456789ab")
+    assert done.returncode == 0, done.stderr
+    of = "registry.example.com/bikecast"
+    pulled = [line.split()[-1] for line in done.stdout.splitlines() if " docker pull " in line]
+    assert pulled == [f"{of}:0123456789ab", f"{of}-training:0123456789ab"]
+    assert not (checkout / "build").exists()
+    refused = inv("sbom", "--dry", "--release", DIGEST)
+    assert refused.returncode == 2 and "write a tag, which both images have" in refused.stderr
 
 
 def test_a_machine_without_docker_is_told_in_one_line(inv):

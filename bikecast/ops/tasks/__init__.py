@@ -2,7 +2,7 @@
 
 from bikecast.ops.tasks.about import show_environment, version
 from bikecast.ops.tasks.looking import execute, logs, releases, setup_task, smoke, status
-from bikecast.ops.tasks.images import build, push
+from bikecast.ops.tasks.images import build, push, sbom_task
 from bikecast.ops.tasks.notices import notify
 from bikecast.ops.tasks.releasing import (
     canary_abort,
@@ -29,6 +29,7 @@ __all__ = [
     "releases",
     "restore",
     "rollback_task",
+    "sbom_task",
     "setup_task",
     "show_environment",
     "smoke",

@@ -2,6 +2,7 @@
 
 import json as jsons
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from bikecast import __version__
 from bikecast.errors import BikecastError, InputError, Unavailable
 from bikecast.ops import images
 from bikecast.ops.environment import Registry
-from bikecast.ops.images import IMAGES, Commit, Image
+from bikecast.ops.images import IMAGES, Commit, Image, Origin
 from bikecast.ops.tasks.common import environment, hand_on, helped, told
 
 SBOMS = Path("build")
@@ -55,7 +56,9 @@ def build(
                     image, registry.image, commit, __version__, buildx=buildx, cache=cache
                 )
             )
-            found.append(_written(docker, registry, image, commit))
+            tag = f"{images.repository(registry.image, image)}:{commit.tag}"
+            of = Origin(__version__, commit.revision, commit.created)
+            found.append(_listed(docker, image, tag, of))
         docker.tell({"release": commit.tag, "revision": commit.revision, "images": found})
 
 
@@ -76,6 +79,33 @@ def push(context: Context, env: str = "staging", dry: bool = False, json: bool =
         docker.tell({"release": commit.tag, "revision": commit.revision, "images": of})
         if not docker.dry:
             hand_on({f"digest-{name}": image["digest"] for name, image in found.items()})
+
+
+@task(  # type: ignore[untyped-decorator]
+    name="sbom",
+    help=helped(*("env", "dry", "json"), release="A tag that both images have in the registry."),
+)
+def sbom_task(
+    context: Context,
+    env: str = "staging",
+    release: str = "latest",
+    dry: bool = False,
+    json: bool = False,
+) -> None:
+    """Say what is in images that were pushed: inv sbom --env staging --release latest.
+
+    Pulls both and writes build/sbom-NAME.cdx.json (CycloneDX), as inv build does for what it makes.
+    """
+    with told():
+        if not re.fullmatch(r"\w[\w.-]*", release):
+            raise InputError(
+                f"--release is {release!r}", hint="write a tag, which both images have"
+            )
+        docker = Docker(dry or context.config.run.dry, quiet=json)
+        registry = environment(env).registry
+        with _logged_in(docker, registry):
+            found = [_pulled(docker, registry, image, release) for image in IMAGES]
+        docker.tell({"release": release, "images": found})
 
 
 class Docker:
@@ -173,18 +203,24 @@ def _has_latest(registry: Registry, image: Image) -> bool:
     return True
 
 
-def _written(docker: Docker, registry: Registry, image: Image, commit: Commit) -> dict[str, Any]:
+def _pulled(docker: Docker, registry: Registry, image: Image, release: str) -> dict[str, Any]:
+    tag = f"{images.repository(registry.image, image)}:{release}"
+    docker.run(images.pull_argv(tag), read=True)
+    printed = docker.run(images.labels_argv(tag), read=True)
+    return _listed(docker, image, tag, None if docker.dry else images.origin(tag, printed))
+
+
+def _listed(docker: Docker, image: Image, tag: str, of: Origin | None) -> dict[str, Any]:
     from bikecast.ops import sbom  # its library takes half a second
 
-    of, path = images.repository(registry.image, image), SBOMS / f"sbom-{image.name}.cdx.json"
-    listed = docker.run(sbom.listing_argv(f"{of}:{commit.tag}"), sbom.LISTING, read=True)
-    if not docker.dry:
-        text = sbom.document(
-            sbom.read_listing(listed), of, __version__, commit.revision, commit.created
-        )
+    path = SBOMS / f"sbom-{image.name}.cdx.json"
+    printed = docker.run(sbom.listing_argv(tag), sbom.LISTING, read=True)
+    if of and not docker.dry:
+        packages, repository = sbom.read_listing(printed), tag.rpartition(":")[0]
+        text = sbom.document(packages, repository, of.version, of.revision, of.created)
         path.parent.mkdir(exist_ok=True)
         path.write_text(text + "\n")
-    return {"image": f"{of}:{commit.tag}", "sbom": str(path)}
+    return {"image": tag, "sbom": str(path)}
 
 
 @contextmanager
