@@ -140,16 +140,20 @@ def look_up(asked: Sequence[Part], client: httpx.Client, url: str = OSV) -> list
 def _hits(asked: Sequence[Part], client: httpx.Client, url: str) -> list[Part]:
     questions = {"queries": [each.question() for each in asked]}
     results = client.post(f"{url}batch", json=questions).raise_for_status().json()["results"]
-    return [each for each, result in zip(asked, results, strict=True) if result.get("vulns")]
+    # A page may hold nothing but the way to the next one.
+    pages = {"vulns", "next_page_token"}
+    return [each for each, found in zip(asked, results, strict=True) if pages & found.keys()]
 
 
 def _records(asked: Part, client: httpx.Client, url: str) -> Iterator[dict[str, Any]]:
     question = asked.question()
     while True:
         answer = client.post(url, json=question).raise_for_status().json()
-        yield from answer["vulns"]
         if not (token := answer.get("next_page_token")):
+            # What was announced must be there in the end, or the answer is none.
+            yield from answer["vulns"]
             return
+        yield from answer.get("vulns", ())
         question["page_token"] = token
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from osv import JINJA as KNOWN
 
 from bikecast.errors import InputError, Unavailable
 from bikecast.ops.advisories import Part, advisories as read, look_up, main, parts
@@ -90,6 +91,21 @@ def test_an_answer_that_is_none_is_no_green_one(answer):
     client = httpx.Client(transport=httpx.MockTransport(lambda request: answer))
     with pytest.raises(Unavailable, match="nothing was audited"):
         look_up([Part("PyPI", "a", "1")], client)
+
+
+def test_an_advisory_on_a_later_page_is_found():
+    """The first page, and what stands for it among many, may hold only the way to the next."""
+
+    def answer(request):
+        asked = json.loads(request.content)
+        if "queries" in asked:
+            return httpx.Response(200, json={"results": [{"next_page_token": "2"}]})
+        later = asked.get("page_token") == "2"
+        return httpx.Response(200, json={"vulns": [KNOWN]} if later else {"next_page_token": "2"})
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    (found,) = look_up([Part("PyPI", "jinja2", "2.10")], client)
+    assert found.name == KNOWN["id"]
 
 
 def test_many_packages_are_asked_for_in_several_questions():
