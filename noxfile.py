@@ -14,6 +14,8 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 CODE = ("bikecast", "deploy", "migrations", ".github", "tasks.py")
+# Where .git is no folder, as in a worktree, what bandit excludes by default takes .github with it.
+BANDIT = ["bandit", "-q", "-r", "-c", "pyproject.toml", "--exclude", "__pycache__"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -58,7 +60,7 @@ def typecheck(session: nox.Session) -> None:
 def security(session: nox.Session) -> None:
     """Look for dangerous code, secrets, licences, advisories; `-- --offline` asks for none."""
     install(session)
-    session.run("bandit", "-q", "-r", *CODE, "-c", "pyproject.toml")
+    session.run(*BANDIT, *CODE)
     secrets = ("detect-secrets-hook", "--exclude-files", "deploy/locks/")
     session.run(*secrets, *files(session), log=False)
     session.run("pip-licenses")
@@ -68,8 +70,8 @@ def security(session: nox.Session) -> None:
 
 def files(session: nox.Session) -> list[str]:
     """What is committed, or could be."""
-    asked = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
-    return session.run(*asked, external=True, silent=True).split()
+    asked = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return session.run(*asked, external=True, silent=True).strip("\0").split("\0")
 
 
 def audit(session: nox.Session) -> None:

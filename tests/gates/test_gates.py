@@ -118,12 +118,13 @@ def test_dangerous_code(tree, secured):
 
 
 @pytest.mark.full
-def test_a_secret(tree, secured):
-    """Also in a file that is not committed yet; it is not shown."""
+@pytest.mark.parametrize("name", ["credentials.toml", "my credentials.toml"])
+def test_a_secret(tree, secured, name):
+    """Also in a file that is not committed yet, whatever its name; it is not shown."""
     planted = "AKIA" + "Z7QWERTYUIOPASDF"
-    tree.append("deploy/credentials.toml", f'key = "{planted}"\n')
+    tree.append(f"deploy/{name}", f'key = "{planted}"\n')
     code, said = tree.nox("security", "--offline", install=False)
-    assert code == 1 and "deploy/credentials.toml:1" in said and planted not in said, said[-3000:]
+    assert code == 1 and f"deploy/{name}:1" in said and planted not in said, said[-3000:]
 
 
 @pytest.mark.full
