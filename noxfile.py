@@ -94,7 +94,7 @@ def audit_images(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run unit tests and doctests on every Python that is here."""
     install(session)
-    session.run("pytest", *PARALLEL, "-m", UNIT, *session.posargs, env=ONE_THREAD)
+    session.run("pytest", *PARALLEL, "-m", UNIT, report(session), *session.posargs, env=ONE_THREAD)
 
 
 UNIT = "not integration and not e2e"
@@ -103,11 +103,18 @@ PARALLEL = ("-n", "auto")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+def report(session: nox.Session) -> str:
+    """Where pytest tells machines how it went."""
+    return f"--junitxml=junit-{session.name}.xml"
+
+
 @nox.session
 def integration(session: nox.Session) -> None:
     """Run the tests on a real PostgreSQL and MLflow, and those of every step of a release."""
     install(session)
-    session.run("pytest", *PARALLEL, "-m", "integration", *session.posargs, env=ONE_THREAD)
+    session.run(
+        "pytest", *PARALLEL, "-m", "integration", report(session), *session.posargs, env=ONE_THREAD
+    )
 
 
 @nox.session
@@ -125,7 +132,7 @@ def coverage(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Run the README's commands as a new user would."""
     install(session)
-    session.run("pytest", "-m", "e2e", "--durations=20", *session.posargs)
+    session.run("pytest", "-m", "e2e", "--durations=20", report(session), *session.posargs)
 
 
 @nox.session
@@ -244,6 +251,9 @@ CI = [
 @nox.session(venv_backend="none", default=False)
 def ci(session: nox.Session) -> None:
     """Run here what CI runs; `-- --offline` where no advisories can be reached."""
+    # Asked of nox itself, which knows where interpreters are: a missing one is no skip here.
+    here = ("--error-on-missing-interpreters", "--install-only", "-s", "tests")
+    session.run(sys.executable, "-m", "nox", *here)
     words = {"security": session.posargs, "images": ("--allow-dirty",)}
     for name in CI:
         # Asked for by its own name, a session of several Pythons would run on the first alone.

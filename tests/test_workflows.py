@@ -193,30 +193,235 @@ def test_every_job_has_its_limits(path, name, job):
 @every_job
 def test_a_secret_is_seen_by_the_step_that_needs_it(path, name, job):
     """And by no other of its job, least of all by what is downloaded."""
-    assert "secrets." not in json.dumps([job.get("env", {}), read(path).get("env", {})])
+    seen = json.dumps([job.get("env", {}), read(path).get("env", {})])
+    # Whether there is one is no secret.
+    assert "secrets." not in re.sub(r"secrets\.\w+ != ''", "", seen)
     for step in job.get("steps", ()):
         if "secrets." in json.dumps(step):
             assert step.get("run", "").startswith("inv ") or "with" in step
 
 
-def test_what_deploys_waits_and_is_never_cancelled():
-    """Two deploys of an environment are one after the other."""
-    for path, name, job in (each.values for each in JOBS):
-        if "environment" in job:
-            assert job["concurrency"]["cancel-in-progress"] is False, f"{path.name}: {name}"
+# What is released, and how
 
 
-def test_all_steps_on_an_environment_get_the_same_values():
-    """Those that the README's environment takes; it resolves all, whichever a task needs."""
+def jobs(name):
+    """The jobs of a workflow."""
+    return read(TOP / ".github" / "workflows" / f"{name}.yml")["jobs"]
+
+
+def commands(job):
+    """The conditions and lines of the steps that call nox or inv, in order."""
+    return [
+        (step.get("if", ""), step["run"])
+        for step in job["steps"]
+        if step.get("run", "").startswith(("nox ", "inv "))
+    ]
+
+
+def given(step):
+    """The secrets that a step sees."""
+    return set(re.findall(r"secrets\.(\w+)", json.dumps(step)))
+
+
+def test_main_is_checked_then_built_then_staged_then_released():
+    """Each only after what is before it; to production only as its environment allows."""
+    of = jobs("cd")
+    assert {name: job.get("needs") for name, job in of.items()} == {
+        "ci": None,
+        "images": "ci",
+        "staging": "images",
+        "production": ["images", "staging"],
+        "by-hand": None,
+        "notify": ["ci", "images", "staging", "production", "by-hand"],
+    }
+    assert {name: job["environment"] for name, job in of.items() if "environment" in job} == {
+        "staging": "staging",
+        "production": "production",
+        "by-hand": "${{ inputs.environment }}",
+    }
+    assert {name: job["if"] for name, job in of.items() if "if" in job and name != "notify"} == {
+        "ci": "${{ github.event_name == 'push' }}",
+        "images": "${{ vars.REGISTRY_IMAGE != '' }}",
+        "by-hand": "${{ github.event_name == 'workflow_dispatch' }}",
+    }
+    assert of["ci"]["uses"] == "./.github/workflows/ci.yml"
+
+
+def test_no_deploy_cancels_another():
+    """GitHub cancels who waits in a group as the next one comes: no two runs share a group."""
     cd = read(TOP / ".github" / "workflows" / "cd.yml")
-    steps = [s for job in cd["jobs"].values() if "environment" in job for s in job["steps"]]
-    given = [step["env"] for step in steps if step.get("run", "").startswith("inv ")]
-    assert len(given) > 6 and all(each == given[0] for each in given)
+    found = [
+        cd["concurrency"],
+        *(j["concurrency"] for j in jobs("cd").values() if "environment" in j),
+    ]
+    groups = [each["group"] for each in found]
+    assert len(groups) == len(set(groups)) == 4
+    assert all(group.endswith("-${{ github.run_id }}") for group in groups)
+    assert not any(each["cancel-in-progress"] for each in found)
+    lines = [line for job in jobs("cd").values() if "steps" in job for _, line in commands(job)]
+    changing = [line for line in lines if line.startswith(("inv deploy", "inv rollback"))]
+    assert len(changing) == 7 and all(" --wait 30m --yes" in line for line in changing)
+
+
+def test_both_digests_go_from_the_push_to_both_environments():
+    """What riders get in production is what was tried in staging, and what was attested."""
+    images = jobs("cd")["images"]
+    digests = {f"digest-{name}" for name in ("api", "training")}
+    assert images["outputs"] == {d: f"${{{{ steps.push.outputs.{d} }}}}" for d in digests}
+    (push,) = (step for step in images["steps"] if step.get("id") == "push")
+    assert push["run"] == "inv build --env ci push --env ci"
+    attested = [s["with"] for s in images["steps"] if "attest" in s.get("uses", "")]
+    assert {each["subject-digest"] for each in attested} == set(images["outputs"].values())
+    for name in ("staging", "production"):
+        assert jobs("cd")[name]["env"] == {
+            "RELEASE": "${{ needs.images.outputs.digest-api }}",
+            "TRAINING": "${{ needs.images.outputs.digest-training }}",
+        }
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_what_fails_its_smoke_test_goes_back(name):
+    """And only that: a deploy that fails decides by itself."""
+    words = '--release="$RELEASE" --training="$TRAINING" --wait 30m --yes'
+    assert commands(jobs("cd")[name]) == [
+        ("", f"inv deploy --env {name} {words}"),
+        ("", f"inv smoke --env {name}"),
+        (
+            "${{ failure() && steps.smoke.outcome == 'failure' }}",
+            f"inv rollback --env {name} --wait 30m --yes",
+        ),
+    ]
+    (smoke,) = (s for s in jobs("cd")[name]["steps"] if s.get("id") == "smoke")
+    assert smoke["run"] == f"inv smoke --env {name}"
+
+
+def test_by_hand_any_release_or_the_way_back():
+    """A deploy without a release names none, for an empty one is an error."""
+    job = jobs("cd")["by-hand"]
+    assert job["env"] == {
+        name.upper(): f"${{{{ inputs.{name} }}}}" for name in ("environment", "strategy", "release")
+    }
+    where, how = 'inv deploy --env="$ENVIRONMENT"', '--strategy="$STRATEGY" --wait 30m --yes'
+    back = 'inv rollback --env="$ENVIRONMENT" --to="$RELEASE" --wait 30m --yes'
+    assert commands(job) == [
+        ("${{ inputs.action == 'deploy' && inputs.release == '' }}", f"{where} {how}"),
+        (
+            "${{ inputs.action == 'deploy' && inputs.release != '' }}",
+            f'{where} --release="$RELEASE" {how}',
+        ),
+        ("${{ inputs.action == 'rollback' }}", back),
+    ]
+
+
+def test_steps_on_an_environment_see_what_they_use():
+    """The names that the README's environment has, as it resolves all; a look needs few."""
+    found = [s for j in jobs("cd").values() if "environment" in j for s in j["steps"]]
+    found = [step for step in found if step.get("run", "").startswith("inv ")]
+    names = set(found[0]["env"])
     text = re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1]
     values = [v for table in tomllib.loads(text).values() for v in table.values()]
-    assert {v["env"] for v in values if isinstance(v, dict)} == set(given[0])
-    sources = {"env": {name: "registry.example.com/b" for name in given[0]}.__getitem__}
+    assert {v["env"] for v in values if isinstance(v, dict)} == names
+    for step in found:
+        looks = step["run"].startswith("inv smoke")
+        assert set(step["env"]) == names
+        of = {"SSH_PRIVATE_KEY", "SSH_KNOWN_HOSTS"} if looks else names - {"REGISTRY_IMAGE"}
+        assert given(step) == of, step["run"]
+    sources = {"env": {name: "registry.example.com/b" for name in names}.__getitem__}
     assert parse_environment(text, "README.md", "staging", sources).hosts.addresses
+    least = {name: "" for name in names} | {"REGISTRY_IMAGE": "registry.example.com/b"}
+    assert parse_environment(text, "README.md", "staging", {"env": least.__getitem__}).hosts
+
+
+@pytest.mark.parametrize("name", ["cd", "scheduled"])
+def test_whatever_does_not_succeed_is_told(name):
+    """Jobs that ran out of time are cancelled; who pushed, asked or was asleep hears of all."""
+    of = dict(jobs(name))
+    notify = of.pop("notify")
+    assert set(notify["needs"]) == set(of)
+    either = (f"contains(needs.*.result, '{result}')" for result in ("failure", "cancelled"))
+    assert notify["if"] == f"${{{{ always() && ({' || '.join(either)}) }}}}"
+    ((_, line),) = commands(notify)
+    env = notify["steps"][-1]["env"]
+    told = {name: of for name, of in env.items() if f"=${name}" in line}
+    assert set(told.values()) == {f"${{{{ needs.{each}.result }}}}" for each in of}
+    assert given(notify) == {"SLACK_WEBHOOK_URL"}
+
+
+def test_what_is_scheduled():
+    """Advisories and all of e2e each night, the lowest versions each week."""
+    nightly = "${{ github.event.schedule != '43 4 * * 0' }}"
+    audit = "nox -s audit_images -- build/sbom-api.cdx.json build/sbom-training.cdx.json"
+    found = {n: (j["if"], commands(j)) for n, j in jobs("scheduled").items() if n != "notify"}
+    assert found == {
+        "audit": (nightly, [("", "nox -s security")]),
+        "audit-images": (
+            nightly,
+            [
+                ("${{ vars.REGISTRY_IMAGE == '' }}", "nox -s images"),
+                ("${{ vars.REGISTRY_IMAGE != '' }}", "inv sbom --env ci --release latest"),
+                ("", audit),
+            ],
+        ),
+        "e2e": (nightly, [("", "nox -s e2e -- --all")]),
+        "lowest": ("${{ github.event.schedule != '17 3 * * *' }}", [("", "nox -s lowest")]),
+    }
+    on = read(TOP / ".github" / "workflows" / "scheduled.yml")[True]
+    assert {each["cron"] for each in on["schedule"]} == {"17 3 * * *", "43 4 * * 0"}
+
+
+def test_ci_runs_for_every_push_and_request():
+    """Also of tags; on main cd.yml calls it, so that a push is checked once."""
+    on = read(TOP / ".github" / "workflows" / "ci.yml")[True]
+    assert on["push"] == {"branches-ignore": ["main"], "tags": ["**"]}
+    assert "pull_request" in on and "workflow_call" in on
+    assert read(TOP / ".github" / "workflows" / "cd.yml")[True]["push"] == {"branches": ["main"]}
+
+
+def test_few_rights_and_few_actions():
+    """A job reads the code, and no more without a reason; each action is somebody's to trust."""
+    rights = {(path.stem, name): job["permissions"] for path, name, job in (j.values for j in JOBS)}
+    more = {"contents": "read", "id-token": "write", "attestations": "write"}
+    assert rights.pop(("cd", "images")) == more
+    assert all(each == {"contents": "read"} for each in rights.values())
+    used = {s["uses"].partition("@")[0] for _, s in (x.values for x in STEPS) if "uses" in s}
+    assert used == {
+        *(f"actions/{name}" for name in ("checkout", "setup-python", "upload-artifact")),
+        *("actions/attest-build-provenance", "codecov/codecov-action"),
+    }
+
+
+def uploads(name):
+    """What the jobs of a workflow upload: job, paths."""
+    for of, job in jobs(name).items():
+        for step in job.get("steps", ()):
+            if step.get("uses", "").startswith("actions/upload-artifact@"):
+                assert step["with"]["if-no-files-found"] == "error", f"{name}: {of}"
+                # A report is wanted most where the tests failed.
+                assert (step.get("if") == "${{ !cancelled() }}") is (of != "images")
+                yield of, step["with"]["path"].split()
+
+
+def test_what_a_job_reports_is_kept():
+    """JUnit and coverage of every job that tests, the lists of what images hold; or it fails."""
+    assert dict(uploads("ci")) == {
+        "tests": ["junit-tests-${{", "matrix.python", "}}.xml"],
+        "integration": ["junit-integration.xml"],
+        "coverage": ["junit.xml", "coverage.xml"],
+        "e2e": ["junit-e2e.xml"],
+    }
+    assert dict(uploads("cd")) == {"images": ["build/sbom-*.cdx.json"]}
+    assert dict(uploads("scheduled")) == {"e2e": ["junit-e2e.xml"]}
+    for name in ("tests", "integration", "e2e"):
+        assert "report(session)" in sessions()[name]
+    assert {"junit*.xml", "coverage.xml", "build/"} <= set((TOP / ".gitignore").read_text().split())
+
+
+def test_without_its_token_nothing_goes_to_codecov():
+    """The action would try to send without one."""
+    job = jobs("ci")["coverage"]
+    (step,) = (s for s in job["steps"] if s.get("uses", "").startswith("codecov/"))
+    assert step["if"] == "${{ env.HAS_TOKEN == 'true' }}"
+    assert job["env"] == {"HAS_TOKEN": "${{ secrets.CODECOV_TOKEN != '' }}"}
 
 
 # What the README says of them
@@ -236,8 +441,13 @@ def test_every_secret_and_variable_is_in_the_readme(kind):
     text = "\n".join(path.read_text() for path in WORKFLOWS)
     used = set(re.findall(rf"\b{context}\.(\w+)", text)) - GIVEN
     assert not re.search(rf"\b{context}\[|toJSON\({context}\)|secrets: inherit", text)
-    told = {row[0].strip("`") for row in rows("Secrets and variables") if row[1] == kind}
-    assert used == told and used
+    told = {row[0].strip("`"): row[2] for row in rows("Secrets and variables") if row[1] == kind}
+    assert used == set(told) and used
+    # Jobs without an environment see only what the repository has.
+    alone = [job for _, _, job in (each.values for each in JOBS) if "environment" not in job]
+    shared = {name for name in used if re.search(rf"\b{context}\.{name}\b", json.dumps(alone))}
+    assert {name for name, where in told.items() if where == "repository"} == shared
+    assert {where for where in told.values()} <= {"repository", "environment"}
 
 
 def test_ci_runs_what_nox_ci_runs_and_the_readme_lists():

