@@ -281,14 +281,14 @@ def test_both_digests_go_from_the_push_to_both_environments():
 
 @pytest.mark.parametrize("name", ["staging", "production"])
 def test_what_fails_its_smoke_test_goes_back(name):
-    """And only that: a deploy that fails decides by itself."""
+    """And only that release: a deploy that fails decides by itself, another run's stays."""
     words = '--release="$RELEASE" --training="$TRAINING" --wait 30m --yes'
     assert commands(jobs("cd")[name]) == [
         ("", f"inv deploy --env {name} {words}"),
         ("", f"inv smoke --env {name}"),
         (
             "${{ failure() && steps.smoke.outcome == 'failure' }}",
-            f"inv rollback --env {name} --wait 30m --yes",
+            f'inv rollback --env {name} --of="$RELEASE" --wait 30m --yes',
         ),
     ]
     (smoke,) = (s for s in jobs("cd")[name]["steps"] if s.get("id") == "smoke")

@@ -35,11 +35,13 @@ from bikecast.ops.traffic import COLOURS, green_share
 WISH_WITHIN = 120.0  # seconds that a deployer may take to do what was asked of it
 
 
-def rollback(site: Site, to: str = "", *, wait: float = 0) -> Target:
+def rollback(site: Site, to: str = "", *, of: str = "", wait: float = 0) -> Target:
     """Give riders the former release again, on every host that answers.
 
     :param to: a release to go to; by default the one before the live one.
+    :param of: the release to go back from, by its tag or digest; by default whichever is live.
     :returns: the release that riders have now.
+    :raises Refused: where ``of`` is not live any more; riders keep what they have.
     :raises HostGone: where a host did not answer; all others went back.
     """
     up, gone = site.fleet.each(lambda h: h.run(commands.reach(site.directory)))
@@ -51,6 +53,7 @@ def rollback(site: Site, to: str = "", *, wait: float = 0) -> Target:
         if not states:
             raise next(iter(gone.values()))
         check_ready(states, time.time())
+        check_live(states, of)
         colours = way_back(states, to)
         target = _to_image(site, states, to) if colours is None else _to_warm(site, states, colours)
     if gone:
@@ -60,6 +63,16 @@ def rollback(site: Site, to: str = "", *, wait: float = 0) -> Target:
             hint="all others went back; `inv rollback` again once it answers",
         )
     return target
+
+
+def check_live(states: States, of: str) -> None:
+    """See that a release, by its tag or digest, is still what some riders get.
+
+    :raises Refused: where another took its place; the way back would lead away from that one.
+    """
+    live = [c for s in states.values() if s.live and (c := s.service(s.live))]
+    if of and not any(of in (c.release, c.digest) for c in live):
+        raise Refused(f"{of} is not live any more", hint="see with `inv status` what is")
 
 
 def way_back(states: States, to: str = "") -> dict[Host, str] | None:

@@ -52,6 +52,15 @@ def test_a_second_rollback_goes_further_back_and_never_forward(three):
     assert live(three) == {"a": 2}
 
 
+@pytest.mark.parametrize("name", ["release", "digest"])
+def test_what_another_deployed_meanwhile_stays(three, name):
+    """A rollback of one release goes back from it, and from no other."""
+    with pytest.raises(Refused, match="is not live any more; see with `inv status` what is"):
+        rollback(Deployer(three).site, of=getattr(target("b"), name))
+    assert live(three) == {"c": 2} and not (three[0].root / "lock").exists()
+    assert rollback(Deployer(three).site, of=getattr(target("c"), name)) == target("b")
+
+
 def test_a_named_release_is_found_warm_or_by_its_image(three):
     """``--to`` also goes forward again, where a person says so."""
     assert back(three, target("a").release)[0] == "a"

@@ -90,13 +90,16 @@ def deploy_task(
 @task(  # type: ignore[untyped-decorator]
     name="rollback",
     help=helped(
-        *("env", "dry", "json", "yes", "wait"), to="A release to go to; by default the former one."
+        *("env", "dry", "json", "yes", "wait"),
+        to="A release to go to; by default the former one.",
+        of="Go back from this release, a tag or sha256:…, and from no other.",
     ),
 )
 def rollback_task(
     context: Context,
     env: str = "staging",
     to: str = "",
+    of: str = "",
     wait: str = "",
     yes: bool = False,
     dry: bool = False,
@@ -112,7 +115,7 @@ def rollback_task(
         if site.env.protected and not site.dry:
             confirm(f"roll {env} back", yes)
         with reported(site, "rollback", to) as facts:
-            target = rollback(site, to, wait=patience)
+            target = rollback(site, to, of=of, wait=patience)
             facts["Release"] = target.release
         if json:
             print(dumps({"environment": env, **vars(target), "verdict": "live"}))
