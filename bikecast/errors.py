@@ -90,16 +90,21 @@ class CommandFailed(BikecastError):
     """A command on a host ended with an error.
 
     :param host: name of the host.
-    :param command: its beginning, to be recognised by.
-    :param said: what it printed; its last lines are shown.
+    :param command: what it did, in a few words.
+    :param said: what it printed on stderr; the last line of all that it printed is shown.
+    :param out: what it printed on stdout.
     """
 
-    def __init__(self, host: str, command: str, code: int, said: str) -> None:
-        lines = [line for line in said.strip().splitlines() if line.strip()]
-        super().__init__(f"{host}: {lines[-1] if lines else f'exit code {code}'} (in: {command})")
+    def __init__(self, host: str, command: str, code: int, said: str, out: str = "") -> None:
+        lines = [line for line in (said.strip() or out).splitlines() if line.strip()]
+        super().__init__(
+            f"{host}: {lines[-1] if lines else f'exit code {code}'} ({command})",
+            hint="see to that on the host, then try again",
+        )
         self.host = host
         self.code = code
         self.said = said
+        self.out = out
 
 
 class Locked(BikecastError):

@@ -3,9 +3,11 @@
 Each function is one test: it gets a host that `inv setup` never saw, and its environment.
 """
 
+from dataclasses import replace
+
 import pytest
 
-from bikecast.errors import CommandFailed, LockLost
+from bikecast.errors import CommandFailed, HostGone, LockLost
 from bikecast.ops import commands
 from bikecast.ops.commands import WATCH, Command, script
 from bikecast.ops.environment import Environment
@@ -55,6 +57,15 @@ def an_exit_code_is_an_error(host: Host, env: Environment) -> None:
     assert error.value.code == 3
     with pytest.raises(LockLost, match=host.name):
         host.run(script("exit 75"))
+
+
+def a_time_limit_is_an_error_of_its_own(host: Host, env: Environment) -> None:
+    """The host ends what takes too long; a 124 before that is any exit code."""
+    slow = script("exec /bin/sleep 20", what="sleeping")
+    with pytest.raises(HostGone, match=f"^{host.name}: sleeping did not end within 1 s; see "):
+        host.run(replace(slow, timeout=0.6))
+    with pytest.raises(CommandFailed, match="exit code 124"):
+        host.run(script("exit 124"))
 
 
 def a_host_tells_how_it_stands(host: Host, env: Environment) -> None:
@@ -149,6 +160,7 @@ def a_container_that_ends_is_not_waited_for(host: Host, env: Environment) -> Non
 CONTRACT = (
     words_reach_the_program_as_they_are,
     an_exit_code_is_an_error,
+    a_time_limit_is_an_error_of_its_own,
     a_host_tells_how_it_stands,
     a_lock_is_held_by_one,
     a_wrong_password_is_told,

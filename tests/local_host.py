@@ -23,7 +23,7 @@ from bikecast.errors import CommandFailed, HostGone
 from bikecast.ops import commands
 from bikecast.ops.commands import PROXY, Command
 from bikecast.ops.environment import Environment, parse_environment
-from bikecast.ops.host import DryHost, Fleet, Host, printed
+from bikecast.ops.host import DryHost, Fleet, Host, in_time, printed
 from bikecast.ops.site import Site, Target
 from bikecast.ops.state import HostState, parse_state
 
@@ -32,6 +32,7 @@ DOCKER = Path(__file__).parent / "fake_docker.sh"
 FIELDS = ("status", "restarts", "behaviour", "created", "started", "image", "labels", "argv")
 REGISTRY = "registry.test/org/bikecast"
 PROXY_IMAGE = "nginx:1.28"
+WITHIN = 30  # seconds for a command without a limit of its own
 SECRETS = {
     # pragma: allowlist nextline secret: made up
     "password": "pass-word-of-the-registry",
@@ -120,9 +121,11 @@ class LocalHost:
     def run(self, command: Command) -> str:
         """See :class:`bikecast.ops.host.Host`."""
         self.before(command)
-        code, out, said = self.shell(command.text(), command.stdin)
+        began = time.monotonic()
+        code, out, said = self.shell(command.limited(WITHIN), command.stdin)
         here = str(self.root)
         out, said = out.replace(here, DIRECTORY), said.replace(here, DIRECTORY)
+        in_time(self.name, command, WITHIN, code, time.monotonic() - began)
         return printed(self.name, command, code, out, said)
 
     def shell(self, text: str, stdin: str = "") -> tuple[int, str, str]:
@@ -134,7 +137,7 @@ class LocalHost:
             cwd=self._folder,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=WITHIN + 10,
         )
         return done.returncode, done.stdout, done.stderr
 

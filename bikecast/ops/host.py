@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from bikecast.errors import BikecastError, CommandFailed, HostGone, InputError, LockLost, Refused
-from bikecast.ops.commands import LOST, Command
+from bikecast.ops.commands import KILL_AFTER, LOST, Command
 from bikecast.ops.environment import Address, Hosts
 
 T = TypeVar("T")
 POLL = 0.004  # seconds between looks at a channel
+OUT_OF_TIME = (124, 137)  # exit codes of `timeout`: it ended the command, or had to kill it
 LEFT_BEHIND = 5.0  # seconds that an interrupted fleet waits for what is under way
 
 
@@ -58,19 +59,22 @@ class SshHost:
 
     def run(self, command: Command) -> str:
         """See :class:`Host`."""
-        limit = command.timeout or self._settings.command_timeout
+        seconds = self._settings.command_timeout
+        limit = command.limit(seconds)
+        began = time.monotonic()
         with self._reaching():
             channel = self._open().create_session()
             try:
                 channel.settimeout(limit)
                 # The host itself ends what we no longer wait for.
-                channel.exec_command(f"timeout -k 5 {limit:.0f} {command.text()}")
+                _begin(channel, command.limited(seconds), self._settings.connect_timeout)
                 if command.stdin:
                     channel.sendall(command.stdin.encode())
                 channel.shutdown_write()
-                code, out, said = _finish(channel, limit + 5)
+                code, out, said = _finish(channel, limit + 2 * KILL_AFTER)
             finally:
                 channel.close()
+        in_time(self.name, command, seconds, code, time.monotonic() - began)
         return printed(self.name, command, code, out, said)
 
     @contextmanager
@@ -124,8 +128,23 @@ def printed(host: str, command: Command, code: int, out: str, said: str) -> str:
             hint="see who has it with `inv status`",
         )
     if code:
-        raise CommandFailed(host, _shown(command), code, said or out)
+        raise CommandFailed(host, str(command), code, said, out)
     return out
+
+
+def in_time(host: str, command: Command, seconds: float, code: int, took: float) -> None:
+    """See that a command was not ended by its limit.
+
+    :param seconds: the limit of commands that have none of their own.
+    :raises HostGone: where it was; whether it had its effect is not known.
+    """
+    limit = command.limit(seconds)
+    if code in OUT_OF_TIME and took >= limit:
+        raise HostGone(
+            f"{host}: {command} did not end within {limit} s",
+            hint="see whether the host is busy or its Docker hangs"
+            + ("" if command.timeout else "; hosts.command_timeout is the limit"),
+        )
 
 
 def _listening(port: int) -> None:
@@ -138,10 +157,20 @@ def _listening(port: int) -> None:
             time.sleep(POLL)
 
 
-def _shown(command: Command) -> str:
-    """A command in an error: a script by its beginning."""
-    first = " ".join(command.text().split())
-    return first if len(first) <= 80 else first[:79] + "…"
+def _begin(channel: Any, text: str, within: float) -> None:
+    """Have a command started; for the host's word on that paramiko itself waits without end."""
+    until = time.monotonic() + within
+    ending = threading.Timer(within, channel.close)
+    ending.daemon = True
+    ending.start()
+    try:
+        channel.exec_command(text)
+    except Exception as error:
+        if time.monotonic() >= until:
+            raise TimeoutError(f"it starts no command within {within:.0f} s") from error
+        raise
+    finally:
+        ending.cancel()
 
 
 def _finish(channel: Any, limit: float) -> tuple[int, str, str]:

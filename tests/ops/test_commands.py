@@ -2,13 +2,14 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from local_host import DIRECTORY, REGISTRY, SECRETS, Deployer, environment, target
+from local_host import DIRECTORY, DOCKER, REGISTRY, SECRETS, Deployer, environment, target
 
-from bikecast.errors import CommandFailed
+from bikecast.errors import CommandFailed, HostGone
 from bikecast.ops import commands, setup
 from bikecast.ops.commands import Command
 from bikecast.ops.release import How, deploy
@@ -261,6 +262,20 @@ def test_a_pull_forgets_the_login(fresh):
     command = commands.pull("registry.test", "robot", SECRETS["password"], [IMAGE])
     assert one.run(command).split() == [IMAGE]
     assert one.run(command) == ""
+    assert list((one.root.parent / "tmp").iterdir()) == []
+
+
+def test_a_pull_that_takes_too_long_forgets_the_login_too(fresh):
+    """The time limit ends it by a signal; dash runs no EXIT trap of its own accord then."""
+    one = fresh[0]
+    (one.path / "docker").unlink()
+    (one.path / "docker").write_text(
+        f'#!/bin/sh\n[ "$1" = login ] || exec /bin/sleep 30\nexec {DOCKER} "$@"\n'
+    )
+    (one.path / "docker").chmod(0o755)
+    command = commands.pull("registry.test", "robot", SECRETS["password"], [IMAGE])
+    with pytest.raises(HostGone, match="one: pulling images did not end within 1 s"):
+        one.run(replace(command, timeout=1))
     assert list((one.root.parent / "tmp").iterdir()) == []
 
 

@@ -7,6 +7,7 @@ stopped and wakes up late changes nothing.
 
 from bikecast.ops.commands.base import (
     Command,
+    KILL_AFTER,
     LABEL,
     LOCK_EXPIRES,
     LOST,
@@ -80,6 +81,7 @@ __all__ = [
     "HISTORY",
     "HOLDING",
     "KILL",
+    "KILL_AFTER",
     "LABEL",
     "LOCK_EXPIRES",
     "LOOK",

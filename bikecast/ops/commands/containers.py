@@ -30,12 +30,15 @@ ln -s sets/100 traffic/green
 
 def prepare(directory: str) -> Command:
     """The folders that a release needs; nothing that is there is changed."""
-    return script(PREPARE, directory)
+    return script(PREPARE, directory, what="making the folders")
 
 
+# A shell that a signal ends, such as that of the time limit, runs what EXIT traps only where it
+# traps the signal too.
 PULL = """
 export DOCKER_CONFIG=$(mktemp -d) || exit 1
 trap 'rm -rf "$DOCKER_CONFIG"' EXIT
+trap 'exit 143' HUP INT TERM
 if [ -n "$2" ]; then docker login --username "$2" --password-stdin "$1" >/dev/null 2>&1 ||
   { echo "the registry $1 refuses the login of $2, or does not answer" >&2; exit 1; }
 fi
@@ -46,7 +49,8 @@ for image; do docker image inspect "$image" >/dev/null 2>&1 || docker pull -q "$
 
 def pull(registry: str, username: str, password: str, images: list[str]) -> Command:
     """Pull images that are not there yet; the login lasts as long as the command."""
-    return replace(script(PULL, registry, username, *images), stdin=password)
+    pulling = script(PULL, registry, username, *images, what="pulling images")
+    return replace(pulling, stdin=password)
 
 
 WRITE = HOLDING + 'umask 077; mkdir -p "${3%/*}" && cat > "$3.new" && mv "$3.new" "$3"'
@@ -54,7 +58,7 @@ WRITE = HOLDING + 'umask 077; mkdir -p "${3%/*}" && cat > "$3.new" && mv "$3.new
 
 def write_file(directory: str, token: str, path: str, content: str) -> Command:
     """A file that only the SSH user can read, below the directory; whole or not at all."""
-    return replace(script(WRITE, directory, token, path), stdin=content)
+    return replace(script(WRITE, directory, token, path, what=f"writing {path}"), stdin=content)
 
 
 def secrets(env: Environment) -> dict[str, str]:
@@ -94,7 +98,7 @@ for c; do ! docker inspect "$c" >/dev/null 2>&1 || docker rm -f "$c" >/dev/null 
 
 def remove(directory: str, token: str, *containers: str) -> Command:
     """Remove containers, running or not, there or not."""
-    return script(OURS + REMOVE, directory, token, *containers)
+    return script(OURS + REMOVE, directory, token, *containers, what="removing containers")
 
 
 KILL = """
@@ -108,18 +112,19 @@ done
 
 def kill(directory: str, token: str, *containers: str) -> Command:
     """End containers at once: a refresher's half-written table is not kept by the database."""
-    return script(OURS + KILL, directory, token, *containers)
+    return script(OURS + KILL, directory, token, *containers, what="ending containers")
 
 
 def migrate(env: Environment, token: str, colour: str, user: str, image: str) -> Command:
     """Bring the database to the release's schema."""
-    return holding(
+    migrating = holding(
         *(env.hosts.directory, token, "docker", "run", "--rm", "--user", user),
         *(w for w in UNPRIVILEGED if w not in ("--restart", "unless-stopped")),
         *_settings(env),
         *_secrets_mount(env, colour),
         *(image, "db", "upgrade"),
     )
+    return replace(migrating, what="migrating the database")
 
 
 def start_service(
@@ -127,7 +132,7 @@ def start_service(
 ) -> Command:
     """Start a colour's service from an image; it listens on the colour's socket."""
     directory = env.hosts.directory
-    return holding(
+    starting = holding(
         *(directory, token, "docker", "run", "--detach", "--name", service_name(colour)),
         *("--user", user, *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, labels), *_settings(env)),
         *("--env", "BIKECAST_BIND=unix:/run/bikecast/api.sock"),
@@ -135,18 +140,20 @@ def start_service(
         *_secrets_mount(env, colour),
         image,
     )
+    return replace(starting, what=f"starting {service_name(colour)}")
 
 
 def start_refresher(
     env: Environment, token: str, colour: str, user: str, image: str, labels: dict[str, str]
 ) -> Command:
     """Start what keeps the forecast table fresh."""
-    return holding(
+    starting = holding(
         *(env.hosts.directory, token, "docker", "run", "--detach"),
         *("--name", refresher_name(colour), "--user", user, *UNPRIVILEGED, *LOG_OPTIONS),
         *(*_labels(env, labels), *_settings(env), *_secrets_mount(env, colour)),
         *(image, "forecast", "--every", "10m"),
     )
+    return replace(starting, what=f"starting {refresher_name(colour)}")
 
 
 FORMER = "-former"
@@ -172,7 +179,7 @@ is "$r" || ! is "$r-former" || docker rename "$r-former" "$r"
 
 def set_aside(directory: str, token: str, colour: str) -> Command:
     """End a colour that has no traffic and keep its containers under another name."""
-    return script(OURS + SET_ASIDE, directory, token, colour)
+    return script(OURS + SET_ASIDE, directory, token, colour, what=f"setting {colour} aside")
 
 
 def put_back(
@@ -185,7 +192,7 @@ def put_back(
     :param start: the former service ran, and is to run again.
     """
     flags = ("spare" if spare else "", "start" if start else "")
-    return script(OURS + PUT_BACK, directory, token, colour, *flags)
+    return script(OURS + PUT_BACK, directory, token, colour, *flags, what=f"putting {colour} back")
 
 
 def drop_former(directory: str, token: str) -> Command:
@@ -210,9 +217,8 @@ HEALTHY = HEALTHY.replace("LINES", str(LOG_LINES)).replace("CHECK", "/usr/local/
 
 def wait_healthy(container: str, seconds: float) -> Command:
     """Wait until a container is healthy: prints ``healthy``, or why not and its last lines."""
-    return replace(
-        script(HEALTHY, container, int(seconds)), pretend="healthy", timeout=seconds + 15
-    )
+    waiting = script(HEALTHY, container, int(seconds), what=f"waiting for {container}")
+    return replace(waiting, pretend="healthy", timeout=seconds + 15)
 
 
 PRUNE = """
@@ -227,7 +233,8 @@ done; :
 
 def prune(directory: str, repository: str, digests: list[str]) -> Command:
     """Remove the images of releases that are not to be kept; one in use stays anyway."""
-    return script(PRUNE, repository, directory, " ".join(digests))
+    kept = " ".join(digests)
+    return script(PRUNE, repository, directory, kept, what="removing old images")
 
 
 def all_names() -> tuple[str, ...]:

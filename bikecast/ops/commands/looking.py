@@ -28,7 +28,8 @@ ids=$(docker ps -aq --filter "label=$2=$1") || exit 1
 
 def look(directory: str) -> Command:
     """Ask a host how things stand: one line per fact, see :mod:`bikecast.ops.state`."""
-    return replace(script(LOOK, directory, LABEL, FORMAT), reads=True, timeout=LOOK_WITHIN)
+    looking = script(LOOK, directory, LABEL, FORMAT, what="looking at it")
+    return replace(looking, reads=True, timeout=LOOK_WITHIN)
 
 
 REACH = """
@@ -40,7 +41,7 @@ echo "room for a line" > "$try"; wrote=$?; rm -f "$try"; exit $wrote
 
 def reach(directory: str) -> Command:
     """Connect, and see that the host was set up and can be written to."""
-    return script(REACH, directory)
+    return script(REACH, directory, what="trying to write there")
 
 
 HISTORY = 'tail -n "$2" "$1/history.jsonl" 2>/dev/null; :'
@@ -48,12 +49,17 @@ HISTORY = 'tail -n "$2" "$1/history.jsonl" 2>/dev/null; :'
 
 def history(directory: str, lines: int) -> Command:
     """The newest lines of the host's log of releases."""
-    return replace(script(HISTORY, directory, lines), reads=True)
+    return replace(
+        script(HISTORY, directory, lines, what="reading its log of releases"), reads=True
+    )
+
+
+RECORD = 'printf "%s\\n" "$2" >> "$1/history.jsonl"'
 
 
 def record(directory: str, entry: dict[str, object]) -> Command:
     """Append one line to the host's log of releases; lines are never changed."""
-    return script('printf "%s\\n" "$2" >> "$1/history.jsonl"', directory, json.dumps(entry))
+    return script(RECORD, directory, json.dumps(entry), what="writing its log of releases")
 
 
 def last_lines(container: str, lines: int = LOG_LINES) -> Command:

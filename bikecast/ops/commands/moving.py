@@ -28,7 +28,7 @@ rm -f traffic/.next && ln -s "sets/$3" traffic/.next && mv -T traffic/.next traf
 
 def switch(directory: str, token: str, green: int) -> Command:
     """Give green this percentage of the requests, in one rename, if the lock is still ours."""
-    return replace(script(SWITCH, directory, token, green), timeout=30)
+    return replace(script(SWITCH, directory, token, green, what="switching"), timeout=30)
 
 
 # Runs in a container of its own, so that it survives a reboot, and never ends: whoever takes the
@@ -59,12 +59,13 @@ def start_watch(
     """
     directory = env.hosts.directory
     words = script(WATCHING, directory, token, green, LOCK_EXPIRES, json.dumps(entry)).argv
-    return holding(
+    starting = holding(
         *(directory, token, "docker", "run", "--detach", "--name", WATCH, "--user", user),
         *("--network", "none", *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, {})),
         *("--volume", f"{directory}:{directory}", "--entrypoint", words[0], env.proxy.image),
         *words[1:],
     )
+    return replace(starting, what=f"starting {WATCH}")
 
 
 # The window ends where the next one begins, by the host's clock; a line that comes late is counted
@@ -80,9 +81,10 @@ bikecast-$c 2>/dev/null; done; :
 
 def traffic(directory: str, since: str) -> Command:
     """The proxy's log since a moment of the host's clock (``now`` to begin), and a new moment."""
-    return replace(script(TRAFFIC, PROXY, since, directory), reads=True)
+    asking = script(TRAFFIC, PROXY, since, directory, what="reading the proxy's log")
+    return replace(asking, reads=True)
 
 
 def wish(directory: str, word: str) -> Command:
     """Tell whoever holds the lock of a canary what to do: ``promote`` or ``abort``."""
-    return script(GUARD + 'printf %s "$2" > lock/wish', directory, word)
+    return script(GUARD + 'printf %s "$2" > lock/wish', directory, word, what=f"asking to {word}")

@@ -26,7 +26,7 @@ def start_proxy(
     """Start a proxy on the host's own network, where it sees who asks."""
     directory = env.hosts.directory
     tls = ("--volume", f"{directory}/proxy/{instance}/tls:/tls:ro") if env.proxy.tls else ()
-    return holding(
+    starting = holding(
         *(directory, token, "docker", "run", "--detach", "--name", name, "--user", user),
         *("--network", "host", *UNPRIVILEGED, *LOG_OPTIONS, "--log-opt", "mode=non-blocking"),
         *_labels(env, labels),
@@ -36,6 +36,7 @@ def start_proxy(
         *("--stop-signal", "SIGQUIT", "--entrypoint", "nginx", env.proxy.image),
         *("-c", "/etc/bikecast/nginx.conf", "-g", "daemon off;"),
     )
+    return replace(starting, what=f"starting {name}")
 
 
 WAIT_PROXY = """
@@ -50,12 +51,13 @@ done
 
 def wait_proxy(name: str) -> Command:
     """Wait until a proxy listens: prints ``up``, or nothing where it does not come up."""
-    return replace(script(WAIT_PROXY, name), pretend="up")
+    return replace(script(WAIT_PROXY, name, what="waiting for the proxy"), pretend="up")
 
 
 def announce(directory: str, token: str, instance: str) -> Command:
     """Let a proxy end each of its connections with the next answer, and say so there."""
-    return script(HOLDING + ': > "traffic/leaving/$3"', directory, token, instance)
+    text = HOLDING + ': > "traffic/leaving/$3"'
+    return script(text, directory, token, instance, what="letting the old proxy leave")
 
 
 # Where a replacement was cut off, the next proxy runs and has not got its name yet.
@@ -64,7 +66,8 @@ ADOPT_PROXY = "docker inspect PROXY >/dev/null 2>&1 || docker rename PROXY-next 
 
 def adopt_proxy(directory: str, token: str) -> Command:
     """Give the next proxy its name, where the former one is gone."""
-    return script(OURS + ADOPT_PROXY.replace("PROXY", PROXY), directory, token)
+    text = OURS + ADOPT_PROXY.replace("PROXY", PROXY)
+    return script(text, directory, token, what="naming the next proxy")
 
 
 REPLACE_PROXY = OURS + """
@@ -78,4 +81,5 @@ docker rename PROXY-next PROXY && rm -rf "traffic/leaving/$3" "proxy/$3"
 def replace_proxy(directory: str, token: str, instance: str) -> Command:
     """Let the old proxy finish what it has in flight, and put the next one in its place."""
     text = REPLACE_PROXY.replace("PROXY", PROXY)
-    return replace(script(text, directory, token, instance), timeout=90)
+    replacing = script(text, directory, token, instance, what="replacing the proxy")
+    return replace(replacing, timeout=90)
