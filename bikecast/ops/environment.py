@@ -23,6 +23,7 @@ from pydantic import (
 from bikecast.errors import InputError, UnknownName
 
 COMMAND_TIMEOUT = 30  # seconds that a {command = …} may take
+UNKNOWN_KEY = "there is no such key"
 SOURCES = ("env", "file", "command")
 
 Lookup = Callable[[str], str]
@@ -186,7 +187,21 @@ def load_environment(folder: Path, name: str, environ: Mapping[str, str]) -> Env
         "file": _of_file,
         "command": _of_command,
     }
-    return parse_environment(path.read_text(), str(path), name, sources)
+    return parse_environment(_text(path), str(path), name, sources)
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}", hint="let it be a file that you can read"
+        ) from error
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: this is no UTF-8", hint="mend that line") from error
 
 
 def parse_environment(
@@ -201,6 +216,8 @@ def parse_environment(
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where} is no TOML: {error}", hint="mend that line") from error
+    if "name" in raw:  # a field of the model, but none of the file
+        raise _at_fault(text, where, ("name",), UNKNOWN_KEY)
     resolved = {key: _resolved(value, (key,), text, where, sources) for key, value in raw.items()}
     try:
         return Environment(**{**resolved, "name": name})
@@ -211,7 +228,7 @@ def parse_environment(
         place = tuple(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = "there is no such key"
+            message = UNKNOWN_KEY
         raise _at_fault(text, where, place, message[0].lower() + message[1:]) from None
 
 

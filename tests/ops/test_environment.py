@@ -88,6 +88,8 @@ def test_values_come_from_files_and_commands(load, tmp_path):
         ("[service]", "[release]\nsteps = [5, 50]\n[service]", "line 10: .*end at 100"),
         ("[service]", '[release]\nprevious = "cold"\n[service]', "line 10: release.previous"),
         ("[service]", "[proxy]\nport = 70000\n[service]", "line 10: proxy.port"),
+        ("[registry]", 'name = "x"\n[registry]', "line 1: name: there is no such key"),
+        ("[registry]", 'stage = "x"\n[registry]', "line 1: stage: there is no such key"),
     ],
 )
 def test_an_error_names_the_file_the_line_and_the_key(load, old, new, says):
@@ -95,6 +97,21 @@ def test_an_error_names_the_file_the_line_and_the_key(load, old, new, says):
     with pytest.raises(InputError, match=says) as error:
         load(SMALL.replace(old, new))
     assert "staging.toml" in str(error.value) and "secret" not in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    """A folder, a link in a circle, a byte that is no text: exit code 2."""
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "circle.toml").symlink_to("circle.toml")
+    (tmp_path / "latin.toml").write_bytes("# für\n# g\n".encode() + "# für\n".encode("latin-1"))
+    for name, says in (
+        ("folder", "folder.toml cannot be read: Is a directory; "),
+        ("circle", "circle.toml cannot be read: Too many levels of symbolic links; "),
+        ("latin", "latin.toml, line 3: this is no UTF-8; mend that line"),
+    ):
+        with pytest.raises(InputError, match=says) as error:
+            load_environment(tmp_path, name, {})
+        assert error.value.exit_code == 2
 
 
 def test_an_unknown_environment_is_named_with_those_there_are(load, tmp_path):
