@@ -223,6 +223,10 @@ def connect(address: Address, settings: Hosts) -> Any:
     _know(connection.client, settings.known_hosts)
     try:
         connection.open()
+    except socket.gaierror as error:
+        raise InputError(
+            f"unknown host {address.host}: {error.strerror}", hint="mend it in hosts.addresses"
+        ) from error
     except BadHostKeyException as error:
         raise InputError(
             f"{address.host} shows another host key than the known one "

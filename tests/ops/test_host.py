@@ -2,18 +2,21 @@
 
 import os
 import signal
+import socket
 import threading
 
 import pytest
-from local_host import LocalHost
+from local_host import LocalHost, environment
 from paramiko import SSHException
 
-from bikecast.errors import BikecastError, CommandFailed, HostGone, LockLost
+from bikecast.errors import BikecastError, CommandFailed, HostGone, InputError, LockLost
 from bikecast.ops import commands
+from bikecast.ops import host as host_module
 from bikecast.ops.commands import Command, script
 from bikecast.ops.host import (
     DryHost,
     Fleet,
+    SshHost,
     _begin,
     in_time,
     printed,
@@ -219,6 +222,20 @@ def test_a_dry_run_prints_and_only_looks(fresh):
     host.run(Command(("cat",), stdin="secret"))
     assert said == ["one$ touch x", "one$ echo 'a b'", "one$ cat < (not shown)"]
     assert not (fresh[0].root.parent / "x").exists()
+
+
+def test_a_host_whose_name_is_unknown_is_bad_input(monkeypatch):
+    """Named with the key that it stands in."""
+
+    def unknown(*words, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(host_module, "private_key", lambda text: None)
+    env = environment(("deploy@one", "deploy@nowhere.invalid"))
+    host = SshHost(env.hosts.addresses[0], env.hosts)
+    with pytest.raises(InputError, match="^unknown host nowhere.invalid: Name.*hosts.addresses$"):
+        host.run(Command(("true",)))
 
 
 # pragma: allowlist nextline secret: a heading without a key
