@@ -166,7 +166,7 @@ def audit(path: Path, client: httpx.Client, url: str) -> list[Advisory]:
     try:
         asked, unasked = parts(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, InputError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}", hint="`inv build` makes it anew") from error
     found = look_up(asked, client, url)
     print(f"{path}: {len(asked)} packages audited, {len(found)} advisories")
     for line in [*map(str, found), *(f"no advisories are kept for {purl}" for purl in unasked)]:

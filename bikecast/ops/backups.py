@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -154,7 +156,9 @@ def _new_folder(to: Path, dry: bool) -> Iterator[Path]:
         to.absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.absolute().parent))
     except OSError as error:
-        raise InputError(f"no folder can be made at {to}: {error.strerror}") from error
+        raise InputError(
+            f"no folder can be made at {to}: {error.strerror}", hint="name another place"
+        ) from error
     try:
         yield folder
         folder.rename(to)
@@ -173,12 +177,15 @@ def _dump(shell: Shell, compose: Compose, database: str, to: Path) -> tuple[dict
         return {}, ""
     with _Session(compose.psql(database)) as session:
         shell.run(dump(compose, database, session.answer(OPEN_SNAPSHOT)), LONG, target=to)
-        counted: dict[str, int] = json.loads(session.answer(f"{ONE_LINE_COUNT};\n"))
+        counted: dict[str, int] = json.loads(session.answer(f"{ONE_LINE_COUNT};\n", LONG))
         return counted, session.answer(f"{REVISION};\n")
 
 
 class _Session:
-    """A psql that stays open, and with it the snapshot that it exported."""
+    """A psql that stays open, and with it the snapshot that it exported.
+
+    It leads a process group: `docker compose` has children, which hold its ends open.
+    """
 
     def __init__(self, argv: Argv) -> None:
         self.argv = argv
@@ -187,17 +194,42 @@ class _Session:
         pipe = subprocess.PIPE
         # Words built here, of which no shell reads any.
         self.process = subprocess.Popen(  # nosec B603
-            self.argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+            self.argv,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
         )
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with suppress(OSError):
+        with suppress(OSError, subprocess.TimeoutExpired):
             self.process.communicate(timeout=QUICK)
-        self.process.kill()
+        self._end()
 
-    def answer(self, statements: str) -> str:
-        """The one line that the statements answer with."""
+    def _end(self) -> None:
+        with suppress(OSError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def answer(self, statements: str, within: float = QUICK) -> str:
+        """The one line that the statements answer with.
+
+        :param within: seconds.
+        """
+        ending = Timer(within, self._end)
+        ending.daemon = True
+        ending.start()
+        try:
+            return self._answer(statements)
+        except Unavailable as error:
+            if not ending.is_alive():
+                error.what = f"`{short(self.argv)}` did not answer within {within:.0f} s"
+            raise
+        finally:
+            ending.cancel()
+
+    def _answer(self, statements: str) -> str:
         assert self.process.stdin and self.process.stdout
         with suppress(OSError):  # its end is told by the empty answer
             self.process.stdin.write(statements)
@@ -370,7 +402,9 @@ def _take_over(shell: Shell, compose: Compose, timeout: float) -> None:
             start(shell, compose, timeout)
         if not isinstance(error, BikecastError):
             raise
-        raise Unavailable(f"{error.what}; the data from before are back") from error
+        raise Unavailable(
+            f"{error.what}; the data from before are back", hint=error.hint or "see `inv up`"
+        ) from error
     shell.ask(compose.psql("postgres", *drop("replaced")))
 
 

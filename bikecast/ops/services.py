@@ -163,11 +163,16 @@ def _run(argv: Argv, timeout: float, **ends: Any) -> subprocess.CompletedProcess
     except FileNotFoundError as error:
         raise Unavailable(f"there is no {argv[0]} here", hint="install Docker") from error
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"`{short(argv)}` did not end within {timeout:.0f} s") from error
+        raise Unavailable(
+            f"`{short(argv)}` did not end within {timeout:.0f} s",
+            hint="see that Docker answers, as with `docker ps`",
+        ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no word of why"]
         why = next((line for line in said if "error" in line.lower()), said[-1])
-        hint = "install the compose plugin, v2" if "is not a docker command" in why else ""
+        hint = "see to that, then try again"
+        if "is not a docker command" in why:
+            hint = "install the compose plugin, v2"
         raise Unavailable(f"`{short(argv)}` failed: {why.strip()}", hint=hint)
     return done
 
@@ -354,7 +359,9 @@ def _start(shell: Shell, compose: Compose, services: Argv, deadline: float) -> N
     # What is not asked for may be stopped or starting over; it is not waited for.
     while waiting := [c for c in _look(shell, compose) if c.service in services and not c.well]:
         if any(c.failed for c in waiting) or time.monotonic() > deadline:
-            late = Unavailable(f"not up in time: {', '.join(map(str, waiting))}")
+            late = Unavailable(
+                f"not up in time: {', '.join(map(str, waiting))}", hint="give it longer: --timeout"
+            )
             _fail(shell, compose, waiting, late)
         time.sleep(0.5)
 
@@ -369,7 +376,9 @@ def _fail(shell: Shell, compose: Compose, seen: list[Container], error: Unavaila
     for culprit in culprits[:2]:
         note(f"--- {culprit}; its last lines:\n{shell.ask(compose.logs(culprit.service))}")
     what = ", ".join(map(str, culprits)) or error.what
-    raise Unavailable(what, hint="its last lines stand above" if culprits else "") from error
+    raise Unavailable(
+        what, hint="its last lines stand above" if culprits else error.hint
+    ) from error
 
 
 def down(shell: Shell, compose: Compose, volumes: bool) -> None:

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from bikecast.errors import InputError, Unavailable
 from bikecast.ops import images
 from bikecast.ops.images import IMAGES, Commit
+from bikecast.ops.tasks import images as tasks
 
 TOP = Path(__file__).parents[2]
 API, TRAINING = IMAGES
@@ -353,6 +354,13 @@ def test_sbom_dry_pulls_and_writes_nothing(inv, checkout):
     assert not (checkout / "build").exists()
     refused = inv("sbom", "--dry", "--release", DIGEST)
     assert refused.returncode == 2 and "write a tag, which both images have" in refused.stderr
+
+
+def test_docker_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    """The limit is generous; what ran is named."""
+    monkeypatch.setattr(tasks, "WORK_TIMEOUT", 0.2)
+    with pytest.raises(Unavailable, match="^`sleep 5 …` did not end within 0 s; see that Docker"):
+        tasks.Docker(dry=False, quiet=False).run(["sleep", "5"])
 
 
 def test_a_machine_without_docker_is_told_in_one_line(inv):

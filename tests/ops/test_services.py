@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -285,6 +286,16 @@ def test_a_backup_that_fails_leaves_nothing(docker):
     with pytest.raises(Unavailable, match="pg_dump: error: no room"):
         backups.backup(Shell(), COMPOSE, docker / "backups" / "today", "0.1.0", MADE)
     assert list((docker / "backups").iterdir()) == []
+
+
+def test_a_database_that_says_nothing_is_not_waited_for_without_end(docker):
+    """Also where a child of docker's holds the pipe, as its plugins do."""
+    (docker / "bin" / "docker").write_text("#!/bin/sh\nsleep 60 & sleep 60\n")
+    began = time.monotonic()
+    says = "docker psql` did not answer within 0 s; see that `inv up`"
+    with pytest.raises(Unavailable, match=says), backups._Session(("docker", "psql")) as session:
+        session.answer("SELECT 1;\n", 0.2)
+    assert time.monotonic() - began < 10
 
 
 def test_a_backup_without_a_database_says_what_to_do(docker):

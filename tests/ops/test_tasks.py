@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke import Exit
+
+from bikecast.ops.tasks.common import told
 
 TOP = Path(__file__).parents[2]
 
@@ -63,3 +66,24 @@ def test_version_says_what_a_release_would_carry(inv):
     """Version and commit, also where there is no checkout."""
     assert json.loads(inv("version", "--json").stdout)["version"]
     assert inv("version").stdout.startswith("bikecast ")
+
+
+def test_a_mistake_of_ours_is_one_line_and_exit_code_3(caplog):
+    """With the way to its trace; what was meant to end the task is left as it is."""
+    with caplog.at_level("DEBUG", "invoke"), pytest.raises(Exit) as crash, told():
+        raise KeyError("no\nkey")
+    assert crash.value.code == 3 and "\n" not in crash.value.message
+    assert crash.value.message.startswith("error: this is a mistake in bikecast: KeyError: ")
+    assert "`inv --debug …` shows its trace" in crash.value.message
+    assert "Traceback" in caplog.text
+    with pytest.raises(Exit) as meant, told():
+        raise Exit(code=1)
+    assert meant.value.code == 1
+
+
+def test_an_environment_that_cannot_be_read_ends_with_exit_code_2(inv, tmp_path):
+    """One line that names the file."""
+    (tmp_path / "deploy" / "environments" / "folder.toml").mkdir()
+    refused = inv("env", "--env", "folder")
+    assert refused.returncode == 2 and "folder.toml cannot be read" in refused.stderr
+    assert refused.stderr.count("\n") == 1 and refused.stdout == ""

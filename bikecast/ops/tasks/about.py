@@ -1,18 +1,23 @@
 """``inv version`` and ``inv env``: what a release from here would be, and where it would go."""
 
 from json import dumps
+from pathlib import Path
 
 from invoke import Context, task
 
 from bikecast import __version__
+from bikecast.errors import BikecastError
+from bikecast.ops.images import read_commit
 from bikecast.ops.tasks.common import environment, helped, told
 
 
 @task(help=helped("json"))  # type: ignore[untyped-decorator]
 def version(context: Context, json: bool = False) -> None:
     """Say which version and commit a release from here would carry: inv version."""
-    asked = context.run("git rev-parse HEAD", hide=True, warn=True)
-    commit = asked.stdout.strip() if asked.ok else ""
+    try:
+        commit = read_commit(Path()).revision
+    except BikecastError:
+        commit = ""
     if json:
         print(dumps({"version": __version__, "commit": commit}))
     else:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from invoke import Context, Exit
+from invoke.util import debug
 
 from bikecast.errors import BikecastError, InputError, Refused
 from bikecast.ops.environment import Environment, load_environment
@@ -67,7 +68,7 @@ def confirm(what: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise InputError(f"this would {what}, and nobody can be asked", hint="add --yes")
     if input(f"{what[0].upper()}{what[1:]}? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Refused("nothing was changed")
+        raise Refused("nothing was changed", hint="answer y where you mean it")
 
 
 class Narrator:
@@ -85,6 +86,7 @@ class Narrator:
 def told() -> Iterator[None]:
     """An error is one line on stderr and its exit code; Invoke itself exits 1 on wrong usage.
 
+    A mistake of ours is one too, with exit code 3; `inv --debug` shows the trace behind it.
     The first SIGINT or SIGTERM ends the work in an orderly way, later ones do not disturb that.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -94,6 +96,15 @@ def told() -> Iterator[None]:
         yield
     except BikecastError as error:
         raise Exit(f"error: {error}", code=error.exit_code) from error
+    except Exit:
+        raise
+    except Exception as error:
+        debug("the trace of the error below", exc_info=True)
+        crashed = BikecastError(
+            f"this is a mistake in bikecast: {type(error).__name__}: {error}",
+            hint="`inv --debug …` shows its trace; please report it",
+        )
+        raise Exit(f"error: {crashed}", code=crashed.exit_code) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

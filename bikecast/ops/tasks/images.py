@@ -24,6 +24,7 @@ from bikecast.ops.tasks.common import environment, hand_on, helped, told
 SBOMS = Path("build")
 ENGINE = "{{.Endpoints.docker.Host}}"
 ASK_TIMEOUT = 30  # seconds
+WORK_TIMEOUT = 3600.0  # seconds for one build, push or login
 
 
 @task(
@@ -129,16 +130,27 @@ class Docker:
             self._show(argv)
             return ""
         out = subprocess.PIPE if read else sys.stderr if self.quiet else None
+        shown = f"`{shlex.join(argv[:3])} …`"
         try:
             # Words built here, of which no shell reads any.
             done = subprocess.run(  # nosec B603
-                argv, input=stdin, stdout=out, text=True, env=os.environ | self._variables
+                argv,
+                input=stdin,
+                stdout=out,
+                text=True,
+                env=os.environ | self._variables,
+                timeout=WORK_TIMEOUT,
             )
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(
+                f"{shown} did not end within {WORK_TIMEOUT:.0f} s",
+                hint="see that Docker and the registry answer, then try again",
+            ) from error
         except OSError as error:
             raise Unavailable(f"cannot run {argv[0]}: {error}", hint="install Docker") from error
         if done.returncode:
             raise Unavailable(
-                f"`{shlex.join(argv[:3])} …` failed with exit code {done.returncode}",
+                f"{shown} failed with exit code {done.returncode}",
                 hint="read what it printed above",
             )
         return done.stdout or ""
