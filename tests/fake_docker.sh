@@ -166,7 +166,7 @@ case $verb in
       load "${c##*/}"; [ "$image" != "$1" ] || die "image is being used by ${c##*/}"
     done
     rm "$FAKE_DOCKER/images/$1" ;;
-  version) echo "engine 27.3.1" ;;
+  version) echo "27.3.1" ;;
   info) echo "$FAKE_DOCKER" ;;
   *) die "docker: '$verb' is not a docker command." ;;
 esac

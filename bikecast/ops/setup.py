@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from bikecast.ops.commands import Command, script
 from bikecast.ops.environment import Environment
 
-LEAST_FREE = 3 << 20  # KiB: two releases of both images take about 2 GB
+# KiB; two releases of both images take about 2 GB, all else is logs of some lines.
+FOR_IMAGES = 3 << 20
+FOR_FILES = 100 << 10
 OLDEST_ENGINE = (20, 10)
 CLOCKS_APART = 10.0  # seconds
 
@@ -16,13 +18,14 @@ echo "clock $(date +%s.%N)"
 for tool in docker flock timeout readlink mktemp; do
   command -v $tool >/dev/null || echo "missing $tool"
 done
-if docker version -f 'engine {{.Server.Version}}' 2>/tmp/.bikecast.$$; then
-  echo "root $(docker info -f '{{.DockerRootDir}}')"
-else echo "noengine $(tail -n 1 /tmp/.bikecast.$$)"; fi
-rm -f /tmp/.bikecast.$$
-at=$1; while [ ! -d "$at" ]; do at=$(dirname "$at"); done
-[ -w "$at" ] && echo "writable $at" || echo "unwritable $at"
-echo "free $(df -Pk "$at" | awk 'NR == 2 { print $4 }')"
+there() { at=$1; while [ ! -d "$at" ]; do at=$(dirname "$at"); done; echo "$at"; }
+free() { df -Pk "$(there "$1")" | awk 'NR == 2 { print $4 }'; }
+if engine=$(docker version -f '{{.Server.Version}}' 2>/dev/null); then
+  root=$(docker info -f '{{.DockerRootDir}}')
+  echo "engine $engine"; echo "root $root"; echo "rootfree $(free "$root")"
+else echo "noengine $(docker version 2>&1 >/dev/null | tail -n 1)"; fi
+[ -w "$(there "$1")" ] && echo writable || echo unwritable
+echo "free $(free "$1")"
 echo "lowest $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null || echo 1024)"
 hex=$(printf ':%04X' "$2")
 if awk -v p="$hex" '$4 == "0A" && substr($2, length($2) - 4) == p { found = 1 }
@@ -58,7 +61,6 @@ def findings(text: str, env: Environment, now: float) -> list[Finding]:
     directory, port = env.hosts.directory, env.proxy.port
     uid, _, user = facts.get("user", "0 root").partition(" ")
     apart = float(facts.get("clock", now)) - now
-    free = int(facts.get("free") or 0)
     lowest = int(facts.get("lowest") or 1024)
     return [
         Finding(f"SSH as {user}", uid != "0", "log in as a user without root's rights"),
@@ -73,7 +75,8 @@ def findings(text: str, env: Environment, now: float) -> list[Finding]:
             "writable" in facts,
             f"sudo install -d -o {user} {directory}",
         ),
-        Finding(f"{free / 2**20:.1f} GiB free", free >= LEAST_FREE, "make room: 3 GiB are needed"),
+        _room(facts.get("free"), directory, FOR_FILES),
+        *([_room(facts.get("rootfree"), facts["root"], FOR_IMAGES)] if "root" in facts else []),
         Finding(
             f"port {port} can be taken",
             "taken" not in facts and port >= lowest,
@@ -85,6 +88,15 @@ def findings(text: str, env: Environment, now: float) -> list[Finding]:
         ),
         Finding(f"clock {apart:+.1f} s from ours", abs(apart) <= CLOCKS_APART, "let NTP set it"),
     ]
+
+
+def _room(free: str | None, place: str, needed: int) -> Finding:
+    found = int(free or 0)
+    return Finding(
+        f"{found / 2**20:.1f} GiB free for {place}",
+        found >= needed,
+        f"make room: {needed / 2**20:.1f} GiB are needed",
+    )
 
 
 def _engine(facts: dict[str, str], user: str) -> Finding:
