@@ -87,6 +87,7 @@ class LocalHost:
         self.root = folder / "opt"
         self.docker = folder / "docker"
         self.path = folder / "bin"
+        self.tools = "/usr/local/bin:/usr/bin:/bin"
         self.before: Callable[[Command], None] = lambda command: None
         self._proxy: ThreadingHTTPServer | None = None
         if not folder.exists():
@@ -113,7 +114,7 @@ class LocalHost:
     def environ(self) -> dict[str, str]:
         """What its shell sees."""
         return {
-            "PATH": f"{self.path}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.path}:{self.tools}",
             "FAKE_DOCKER": str(self.docker),
             "TMPDIR": str(self._folder / "tmp"),
         }
@@ -159,6 +160,22 @@ class LocalHost:
             self._proxy.server_close()
 
     # -- what a test sees and does from outside
+
+    def lose_docker(self) -> None:
+        """Let it have every program but Docker's."""
+        (self.path / "docker").unlink()
+        folder = self._folder / "tools"
+        folder.mkdir()
+        for tool in (t for place in self.tools.split(":") for t in Path(place).iterdir()):
+            if tool.name != "docker" and not (folder / tool.name).is_symlink():
+                (folder / tool.name).symlink_to(tool)
+        self.tools = str(folder)
+
+    def play_program(self, name: str, text: str) -> None:
+        """Let a script stand for a program."""
+        (self.path / name).unlink(missing_ok=True)
+        (self.path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (self.path / name).chmod(0o755)
 
     def offer(self, of: Target, behaviour: str = "healthy", commit: str = "") -> None:
         """Put a release into the registry, as this host sees it.
@@ -243,6 +260,20 @@ class LocalHost:
     def failing(self, colour: str) -> bool:
         """Whether a colour answers predictions with 500."""
         return self.containers()[f"bikecast-{colour}"]["behaviour"] == "failing"
+
+
+class Gone:
+    """A host that does not answer."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self, command: Command) -> str:
+        """Fail."""
+        raise HostGone(f"{self.name} does not answer: timed out", hint="see that it is up")
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _fields(file: Path) -> dict[str, str]:
@@ -367,7 +398,7 @@ class Deployer:
         self.gone: set[str] = set()
         wires: tuple[Host, ...] = tuple(_Wire(self, h) for h in self.hosts)
         if self.dry:
-            wires = tuple(DryHost(w, self.said.append) for w in wires)
+            wires = tuple(DryHost(w, self.said.append, WITHIN) for w in wires)
         fleet = Fleet(wires, self.env.hosts.concurrency)
         self.site = Site(self.env, fleet, self.who, self.said.append, self.dry)
 

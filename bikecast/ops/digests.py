@@ -5,7 +5,7 @@ import json
 import re
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,9 +40,16 @@ class Found:
     revision: str
 
 
-def registry_client() -> httpx.Client:
-    """A client that gives every call a limit of time."""
-    return httpx.Client(timeout=TIMEOUT, follow_redirects=True)
+def registry_client(show: Callable[[str], None] = lambda line: None) -> httpx.Client:
+    """A client that gives every call a limit of time.
+
+    :param show: told each request, without what may be secret of it: headers and queries.
+    """
+
+    def tell(request: httpx.Request) -> None:
+        show(f"{request.method} {request.url.copy_with(query=None)}")
+
+    return httpx.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks={"request": [tell]})
 
 
 def resolve(

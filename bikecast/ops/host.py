@@ -300,16 +300,21 @@ def private_key(text: str) -> Any:
 
 
 class DryHost:
-    """Prints what it would run; what only looks may still be run on the host behind it."""
+    """Prints what it would run; what only looks may still be run on the host behind it.
 
-    def __init__(self, host: Host, say: Callable[[str], None]) -> None:
+    :param seconds: the limit of commands that have none of their own.
+    """
+
+    def __init__(self, host: Host, say: Callable[[str], None], seconds: float) -> None:
         self.name = host.name
         self._host = host
         self._say = say
+        self._seconds = seconds
 
     def run(self, command: Command) -> str:
         """See :class:`Host`."""
-        self._say(f"{self.name}$ {command.text()}" + (" < (not shown)" if command.stdin else ""))
+        text = command.limited(self._seconds)
+        self._say(f"{self.name}$ {text}" + (" < (not shown)" if command.stdin else ""))
         return self._host.run(command) if command.reads else command.pretend
 
     def tunnel(self, port: int) -> Any:

@@ -5,7 +5,9 @@ The functions that end in ``_argv`` are pure; :func:`read_commit` asks git.
 
 import json
 import re
+import shlex
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,19 +198,25 @@ def pushed_digest(repository: str, printed: str) -> str:
 # What git knows
 
 
-def read_commit(folder: Path) -> Commit:
+def read_commit(folder: Path, show: Callable[[str], None] = lambda line: None) -> Commit:
     """The commit that is checked out in a folder.
 
+    :param show: told each command.
     :raises InputError: where it is no git checkout.
     """
-    revision, seconds = _git(folder, "log", "-1", "--format=%H %ct").split()
-    changed = _git(folder, "status", "--porcelain", "--", ".", NOT_IN_IMAGES).splitlines()
+
+    def git(*words: str) -> str:
+        show(shlex.join(["git", *words]))
+        return _git(folder, *words)
+
+    revision, seconds = git("log", "-1", "--format=%H %ct").split()
+    changed = git("status", "--porcelain", "--", ".", NOT_IN_IMAGES).splitlines()
     ending = "-dirty" if changed else ""
     return Commit(
         revision=revision + ending,
-        tag=_git(folder, "rev-parse", "--short=12", "HEAD").strip() + ending,
+        tag=git("rev-parse", "--short=12", "HEAD").strip() + ending,
         created=datetime.fromtimestamp(int(seconds), UTC),
-        source=public_source(_git(folder, "config", "--default", "", "remote.origin.url").strip()),
+        source=public_source(git("config", "--default", "", "remote.origin.url").strip()),
         changes=tuple(line[3:] for line in changed),
     )
 

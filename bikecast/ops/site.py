@@ -38,6 +38,7 @@ class Site:
     :param say: told each thing that happened, one line at a time.
     :param dry: print commands and run none that changes something.
     :param token: of the lock; empty before it is taken.
+    :param show: told each step on this machine; where the run is dry, somebody listens.
     """
 
     env: Environment
@@ -46,6 +47,7 @@ class Site:
     say: Callable[[str], None]
     dry: bool = False
     token: str = ""
+    show: Callable[[str], None] = lambda line: None
 
     @property
     def directory(self) -> str:

@@ -2,15 +2,21 @@
 
 import itertools
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from local_host import DIRECTORY, Deployer, LocalHost, target
+from invoke import Collection, Program
+from local_host import DIRECTORY, Deployer, LocalHost, environment, target
 from slack import Slack
 
-from bikecast.ops import commands
+from bikecast.ops import commands, tasks
+from bikecast.ops.environment import Environment
 from bikecast.ops.release import How, deploy
+from bikecast.ops.tasks import work
 
 LETTERS = "abcdefghijk"
 
@@ -107,3 +113,49 @@ def slack() -> Iterator[Slack]:
     made = Slack()
     yield made
     made.end()
+
+
+def git(folder, *words):
+    """Run git as somebody."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A git checkout of one file, with an environment that is not committed."""
+    folder = tmp_path / "checkout"
+    (folder / "deploy" / "environments").mkdir(parents=True)
+    (folder / "deploy" / "environments" / "staging.toml").write_text("")
+    (folder / "a.py").write_text("1\n")
+    git(folder, "init", "-q")
+    git(folder, "add", "a.py")
+    git(folder, "commit", "-q", "-m", "one", "--date", "2026-03-01T13:00:00+01:00")
+    return folder
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a task ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def play(monkeypatch, capsys) -> Callable[..., Done]:
+    """Run `inv` in this process, on hosts of ours: local ones and such as are gone."""
+
+    def run(hosts: tuple[Any, ...], *words: str, env: Environment | None = None) -> Done:
+        reached = {h.name: h for h in hosts}
+        monkeypatch.setattr(work, "SshHost", lambda address, settings: reached[address.host])
+        monkeypatch.setattr(work, "environment", lambda name: env or environment())
+        code = 0
+        try:
+            Program(namespace=Collection.from_module(tasks)).run(["inv", *words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run

@@ -268,11 +268,7 @@ def test_a_pull_forgets_the_login(fresh):
 def test_a_pull_that_takes_too_long_forgets_the_login_too(fresh):
     """The time limit ends it by a signal; dash runs no EXIT trap of its own accord then."""
     one = fresh[0]
-    (one.path / "docker").unlink()
-    (one.path / "docker").write_text(
-        f'#!/bin/sh\n[ "$1" = login ] || exec /bin/sleep 30\nexec {DOCKER} "$@"\n'
-    )
-    (one.path / "docker").chmod(0o755)
+    one.play_program("docker", f'[ "$1" = login ] || exec /bin/sleep 30; exec {DOCKER} "$@"')
     command = commands.pull("registry.test", "robot", SECRETS["password"], [IMAGE])
     with pytest.raises(HostGone, match="one: pulling images did not end within 1 s"):
         one.run(replace(command, timeout=1))

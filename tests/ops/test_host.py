@@ -216,11 +216,12 @@ def test_one_error_stands_for_many():
 def test_a_dry_run_prints_and_only_looks(fresh):
     """What changes something is pretended; what is read from standard input is not shown."""
     said = []
-    host = DryHost(fresh[0], said.append)
+    host = DryHost(fresh[0], said.append, 30)
     assert host.run(Command(("touch", "x"), pretend="done")) == "done"
     assert host.run(Command(("echo", "a b"), reads=True)) == "a b\n"
     host.run(Command(("cat",), stdin="secret"))
-    assert said == ["one$ touch x", "one$ echo 'a b'", "one$ cat < (not shown)"]
+    lines = ["touch x", "echo 'a b'", "cat < (not shown)"]
+    assert said == [f"one$ timeout -k 5 30 {line}" for line in lines]
     assert not (fresh[0].root.parent / "x").exists()
 
 

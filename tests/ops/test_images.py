@@ -130,24 +130,6 @@ def test_a_label_shows_where_the_source_is_and_no_secret(remote, source):
 # What git knows
 
 
-def git(folder, *words):
-    """Run git as somebody."""
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A git checkout of one file, with an environment that is not committed."""
-    (tmp_path / "a.py").write_text("1\n")
-    (tmp_path / "deploy" / "environments").mkdir(parents=True)
-    (tmp_path / "deploy" / "environments" / "staging.toml").write_text("")
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", "a.py")
-    git(tmp_path, "commit", "-q", "-m", "one", "--date", "2026-03-01T13:00:00+01:00")
-    return tmp_path
-
-
 def test_a_clean_checkout_is_named_by_its_commit(checkout):
     """Environments are in no image, so one that is not committed makes nothing dirty."""
     found = images.read_commit(checkout)

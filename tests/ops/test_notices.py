@@ -22,7 +22,7 @@ def task(hosts, slack, monkeypatch):
     def site_of(context, name, dry=False):
         yield Deployer(hosts, env, dry=dry).site
 
-    def target_of(env, release, training, allow_dirty):
+    def target_of(env, release, training, allow_dirty, show):
         if release == "absent":
             raise UnknownName("the registry has no image absent")
         return target(release[0])

@@ -81,6 +81,14 @@ class Narrator:
         """One line."""
         print(f"[{time.monotonic() - self._began:5.1f} s] {line}", file=sys.stderr, flush=True)
 
+    def would_say(self, line: str) -> None:
+        """One line that only a real run could say."""
+        self(f"would say: {line}")
+
+    def here(self, line: str) -> None:
+        """One step on this machine, as those on hosts are shown."""
+        self(f"here$ {line}")
+
 
 @contextmanager
 def told() -> Iterator[None]:

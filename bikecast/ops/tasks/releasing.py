@@ -10,7 +10,8 @@ from bikecast.ops import commands, proxy
 from bikecast.ops.environment import Release
 from bikecast.ops.release import How, deploy
 from bikecast.ops.rollback import decide, rollback
-from bikecast.ops.site import look
+from bikecast.ops.host import together
+from bikecast.ops.site import Site, look_if_up
 from bikecast.ops.tasks.common import confirm, helped, told
 from bikecast.ops.tasks.notices import reported
 from bikecast.ops.tasks.work import site_of, target_of
@@ -37,6 +38,10 @@ def how_of(release: Release, strategy: str, steps: str, bake: str) -> How:
         if list(percents) != sorted(set(percents)) or percents[-1] != 100:
             raise InputError(f"--steps is {steps!r}", hint="let them rise and end at 100")
     return How(percents, seconds(bake) if bake not in ("", "0", "0s") else _none(bake, release))
+
+
+def _verdict(site: Site) -> str:
+    return "dry" if site.dry else "live"
 
 
 def _none(bake: str, release: Release) -> float:
@@ -80,11 +85,11 @@ def deploy_task(
         if site.env.protected and not site.dry:
             confirm(f"deploy {release or 'the image of this commit'} to {env}", yes)
         with reported(site, "deploy", release or "") as facts:
-            target = target_of(site.env, release, training, allow_dirty)
+            target = target_of(site.env, release, training, allow_dirty, site.show)
             facts["Release"] = target.release
             deploy(site, target, how, wait=patience)
         if json:
-            print(dumps({"environment": env, **vars(target), "verdict": "live"}))
+            print(dumps({"environment": env, **vars(target), "verdict": _verdict(site)}))
 
 
 @task(  # type: ignore[untyped-decorator]
@@ -118,7 +123,7 @@ def rollback_task(
             target = rollback(site, to, of=of, wait=patience)
             facts["Release"] = target.release
         if json:
-            print(dumps({"environment": env, **vars(target), "verdict": "live"}))
+            print(dumps({"environment": env, **vars(target), "verdict": _verdict(site)}))
 
 
 @task(help=helped("env", "dry"))  # type: ignore[untyped-decorator]
@@ -164,11 +169,17 @@ def unlock(
     Whoever that was changes nothing any more. A lock whose owner is gone expires by itself.
     """
     with told(), site_of(context, env, dry) as site:
-        held = {h.name: s.lock.owner for h, s in look(site).items() if s.lock}
+        states, gone = look_if_up(site)
+        held = {h.name: s.lock.owner for h, s in states.items() if s.lock}
         if held and not site.dry:
             owner = next(iter(held.values())).get("who", "somebody")
             confirm(f"take the lock of {env} away from {owner}", yes)
-        site.on_all(lambda h: commands.break_lock(site.directory))
-        site.say(f"unlocked {', '.join(held) or 'nothing: no host was locked'}")
+        broken, failed = site.fleet.each(
+            lambda h: h.run(commands.break_lock(site.directory)), tuple(states)
+        )
+        freed = {h.name: held[h.name] for h in broken if h.name in held}
+        site.say(f"unlocked {', '.join(freed) or 'nothing: no host was locked'}")
         if json:
-            print(dumps(held))
+            print(dumps(freed))
+        if missing := gone | failed:
+            raise together(missing)
