@@ -1,23 +1,27 @@
 """``inv setup``, ``status``, ``releases``, ``smoke``, ``logs`` and ``exec``: look at the hosts."""
 
 import shlex
+import sys
 import time
+from collections.abc import Iterable
 from json import dumps
-from typing import Any
 
 from invoke import Context, Exit, task
-from bikecast.errors import BikecastError, InputError
+
+from bikecast.errors import BikecastError, CommandFailed, InputError, UnknownName
 from bikecast.ops import commands, setup
-from bikecast.ops.commands import PROXY, service_name
-from bikecast.ops.host import Host
+from bikecast.ops.host import Host, together
 from bikecast.ops.preparing import try_out
-from bikecast.ops.release import history
+from bikecast.ops.release import HISTORY
 from bikecast.ops.reports import Row, advice, merged, row_of
-from bikecast.ops.site import Site, look, look_if_up
+from bikecast.ops.setup import Finding
+from bikecast.ops.site import Site, look_if_up
 from bikecast.ops.smoke import asking, expect
-from bikecast.ops.state import HostState
+from bikecast.ops.state import Container, HostState, parse_history, parse_state
 from bikecast.ops.tasks.common import helped, told
 from bikecast.ops.tasks.work import site_of
+
+PLACES = ("live", "idle", "proxy", "refresher")
 
 
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -49,6 +53,7 @@ def setup_task(
     with told(), site_of(context, env, dry) as site:
         answers, gone = site.fleet.each(lambda h: h.run(setup.ask(site.env)))
         found = {h.name: setup.findings(text, site.env, time.time()) for h, text in answers.items()}
+        found |= {h.name: [Finding("SSH", False, error.what)] for h, error in gone.items()}
         if json:
             print(dumps({name: [vars(f) for f in of] for name, of in found.items()}, indent=2))
         for name, of in () if json else found.items():
@@ -57,7 +62,7 @@ def setup_task(
                 remedy = "" if finding.fine else f": {finding.remedy}"
                 print(f"{name} {mark} {finding.what}{remedy}")
         if gone:
-            raise next(iter(gone.values()))
+            raise together(gone)
         unfit = [name for name, of in found.items() if not all(f.fine for f in of)]
         if unfit:
             raise InputError(f"not fit yet: {', '.join(unfit)}", hint="see the lines marked ✗")
@@ -100,23 +105,32 @@ def _model(site: Site, host: Host) -> str:
 
 @task(help=helped("env", "json", last="How many of the newest."))  # type: ignore[untyped-decorator]
 def releases(context: Context, env: str = "staging", last: int = 20, json: bool = False) -> None:
-    """List who released what, when, and how it ended: inv releases."""
+    """List who released what, when, and how it ended: inv releases.
+
+    Exit code 3 where a host does not tell; the others do all the same.
+    """
     with told(), site_of(context, env) as site:
-        entries = merged(history(site))[-last:]
-    if json:
-        print(dumps(entries, indent=2))
-        return
-    columns = ["at", "who", "action", "release", "verdict", "hosts"]
-    show(env, columns, [[str(e[c]) for c in columns] for e in entries])
+        command = commands.history(site.directory, HISTORY)
+        found, gone = site.fleet.each(lambda h: parse_history(h.run(command)))
+        entries = merged(found)[-last:]
+        columns = ["at", "who", "action", "release", "verdict", "hosts"]
+        if json:
+            print(dumps(entries, indent=2))
+        else:
+            show(env, columns, [[str(e[c]) for c in columns] for e in entries])
+        if gone:
+            raise together(gone)
 
 
 @task(help=helped("env"))  # type: ignore[untyped-decorator]
 def smoke(context: Context, env: str = "staging") -> None:
     """Try what riders get on every host: inv smoke --env staging."""
     with told(), site_of(context, env) as site:
-        states = look(site)
+        states, gone = look_if_up(site)
         for release, hosts in _by_release(states).items():
             try_out(site, release, dict.fromkeys(hosts, ""))
+        if gone:
+            raise together(gone)
 
 
 def _by_release(states: dict[Host, HostState]) -> dict[str, list[Host]]:
@@ -143,18 +157,30 @@ def logs(
     lines: int = 50,
     json: bool = False,
 ) -> None:
-    """Show the newest log lines of the service, the proxy or the refresher: inv logs --of proxy."""
+    """Show the newest log lines of the service, the proxy or the refresher: inv logs --of proxy.
+
+    Exit code 3 where a host does not answer; the lines of the others are shown all the same.
+    """
     with told(), site_of(context, env) as site:
-        states = _chosen(look(site), host)
-        found = site.on_all(
-            lambda h: commands.last_lines(_container(states[h], of), lines), tuple(states)
-        )
-    if json:
-        print(dumps({h.name: text.splitlines() for h, text in found.items()}, indent=2))
-        return
-    for each, text in found.items():
-        for line in text.splitlines():
-            print(f"{each.name}| {line}")
+        if of not in PLACES:
+            raise InputError(f"--of is {of!r}", hint=f"write one of {', '.join(PLACES)}")
+        asked, gone = site.fleet.each(lambda h: _log(site, h, of, lines), _chosen(site, host))
+        found = {h: text for h, text in asked.items() if text is not None}
+        if json:
+            print(dumps({h.name: text.splitlines() for h, text in found.items()}, indent=2))
+        for each, text in () if json else found.items():
+            for line in text.splitlines():
+                print(f"{each.name}| {line}")
+        if gone:
+            raise together(gone)
+        if not found:
+            raise _absent(of, asked)
+
+
+def _log(site: Site, host: Host, of: str, lines: int) -> str | None:
+    """The newest lines of a container; None where the host has none of that kind."""
+    container = _container(parse_state(host.run(commands.look(site.directory))), of)
+    return host.run(commands.last_lines(container.name, lines)) if container else None
 
 
 @task(  # type: ignore[untyped-decorator]
@@ -170,31 +196,51 @@ def logs(
 def execute(
     context: Context, command: str, env: str = "staging", host: str = "", json: bool = False
 ) -> None:
-    """Run a bikecast command in the live container of one host: inv exec "db status --json"."""
+    """Run a bikecast command in the live container of one host: inv exec "db status --json".
+
+    Its output and its exit code are passed on.
+    """
     with told(), site_of(context, env) as site:
-        each, state = next(iter(_chosen(look(site), host).items()))
+        each = _chosen(site, host)[0]
+        state = parse_state(each.run(commands.look(site.directory)))
         container = _container(state, "live")
-        words = ("docker", "exec", container, "bikecast", *shlex.split(command))
-        out = each.run(commands.Command(words))
-    print(dumps({"host": each.name, "container": container, "out": out}) if json else out, end="")
+        if container is None:
+            raise _absent("live", [each])
+        words = ("docker", "exec", container.name, "bikecast", *shlex.split(command))
+        code, said = 0, ""
+        try:
+            out = each.run(commands.Command(words))
+        except CommandFailed as error:
+            code, out, said = error.code, error.out, error.said
+    if json:
+        print(dumps({"host": each.name, "container": container.name, "code": code, "out": out}))
+    else:
+        print(out, end="")
+    print(said, end="", file=sys.stderr)
+    if code:
+        raise Exit(code=code)
 
 
-def _chosen(states: dict[Host, HostState], name: str) -> dict[Host, HostState]:
-    found = {h: s for h, s in states.items() if name in ("", h.name)}
+def _chosen(site: Site, name: str) -> tuple[Host, ...]:
+    found = tuple(h for h in site.fleet.hosts if name in ("", h.name))
     if not found:
-        names = ", ".join(h.name for h in states)
+        names = ", ".join(h.name for h in site.fleet.hosts)
         raise InputError(f"no host {name!r} here", hint=f"there are {names}")
     return found
 
 
-def _container(state: HostState, of: str) -> str:
-    live = state.live or "blue"
-    names: dict[str, Any] = {
-        "live": service_name(live),
-        "idle": service_name(state.idle),
-        "proxy": PROXY,
-        "refresher": commands.refresher_name(live),
-    }
-    if of not in names:
-        raise InputError(f"--of is {of!r}", hint=f"write one of {', '.join(names)}")
-    return str(names[of])
+def _container(state: HostState, of: str) -> Container | None:
+    """A container by its place, where the host has one there."""
+    if of == "proxy":
+        return state.proxy
+    if of == "idle":
+        return state.service(state.idle)
+    if state.live is None:
+        return None
+    return state.service(state.live) if of == "live" else state.refresher(state.live)
+
+
+def _absent(of: str, hosts: Iterable[Host]) -> UnknownName:
+    names = ", ".join(h.name for h in hosts)
+    whom = of if of in ("proxy", "refresher") else f"{of} service"
+    return UnknownName(f"there is no {whom} on {names}", hint="see `inv status`")
