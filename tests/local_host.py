@@ -7,6 +7,7 @@ of ``inv`` does, and can be told to fail at any step.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,13 +20,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bikecast.errors import CommandFailed, HostGone
+from bikecast.errors import CommandFailed, HostGone, Refused
 from bikecast.ops import commands
-from bikecast.ops.commands import PROXY, Command
+from bikecast.ops.commands import NEXT_PROXY, PROXY, Command
 from bikecast.ops.environment import Environment, parse_environment
 from bikecast.ops.host import DryHost, Fleet, Host, in_time, printed
 from bikecast.ops.site import Site, Target
-from bikecast.ops.state import HostState, parse_state
+from bikecast.ops.state import PROXY_LABEL, HostState, parse_state
 
 DIRECTORY = "/opt/bikecast"
 DOCKER = Path(__file__).parent / "fake_docker.sh"
@@ -144,11 +145,23 @@ class LocalHost:
 
     @contextmanager
     def tunnel(self, port: int) -> Iterator[int]:
-        """To the proxy."""
+        """To the proxies that run, where one of them listens on that port."""
+        if port not in self.ports():
+            raise Refused(f"{self.name}: nothing answers on its port {port}", hint="see there")
         if self._proxy is None:
             self._proxy = ThreadingHTTPServer(("127.0.0.1", 0), _answering(self))
             threading.Thread(target=self._proxy.serve_forever, args=(0.01,), daemon=True).start()
         yield self._proxy.server_address[1]
+
+    def ports(self) -> set[int]:
+        """Where its proxies listen, by the files that they were started with."""
+        found = set()
+        for name, container in self.containers().items():
+            if name in (PROXY, NEXT_PROXY) and container["status"] == "running":
+                instance = json.loads(f"{{{container['labels']}}}")[PROXY_LABEL]
+                text = (self.root / "proxy" / instance / "nginx.conf").read_text()
+                found |= {int(port) for port in re.findall(r"listen (\d+)", text)}
+        return found
 
     def close(self) -> None:
         """Nothing is kept open that a next command would need."""

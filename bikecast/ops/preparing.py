@@ -11,10 +11,8 @@ from bikecast.ops.host import Host
 from bikecast.ops.images import registry_host
 from bikecast.ops.site import Site, States, Target
 from bikecast.ops.smoke import asking, smoke
-from bikecast.ops.state import BACK, DIGEST, RELEASE, TRAINING, HostState
+from bikecast.ops.state import BACK, DIGEST, PROXY_LABEL, RELEASE, TRAINING, HostState
 from bikecast.ops.traffic import COLOURS
-
-PROXY_LABEL = "bikecast.proxy"
 
 
 def pull(site: Site, states: States, target: Target) -> None:
@@ -192,8 +190,9 @@ def try_out(site: Site, release: str, colours: dict[Host, str]) -> None:
     env = site.env
 
     def one(host: Host) -> str:
-        with host.tunnel(env.proxy.port) as port:
-            ask = asking(port, env.proxy.tls, colours[host])
+        front = site.front(host)
+        with host.tunnel(front.port) as port:
+            ask = asking(port, front.tls, colours[host])
             try:
                 return smoke(ask, release, env.release.smoke_station)
             except Refused as error:

@@ -1,13 +1,13 @@
 """An environment's hosts during one piece of work: looked at, recorded on, spoken of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bikecast.errors import BikecastError, InputError
 from bikecast.ops import commands
 from bikecast.ops.commands import Command
-from bikecast.ops.environment import Environment
+from bikecast.ops.environment import Environment, Proxy
 from bikecast.ops.host import Fleet, Host
 from bikecast.ops.images import IMAGES, repository
 from bikecast.ops.state import HostState, parse_state
@@ -38,6 +38,7 @@ class Site:
     :param say: told each thing that happened, one line at a time.
     :param dry: print commands and run none that changes something.
     :param token: of the lock; empty before it is taken.
+    :param fronts: how the proxies are reached that were there at the last look.
     :param show: told each step on this machine; where the run is dry, somebody listens.
     """
 
@@ -48,6 +49,7 @@ class Site:
     dry: bool = False
     token: str = ""
     show: Callable[[str], None] = lambda line: None
+    fronts: dict[Host, Proxy] = field(default_factory=dict)
 
     @property
     def directory(self) -> str:
@@ -58,6 +60,10 @@ class Site:
     def first(self) -> Host:
         """The host that does what is done once for all."""
         return self.fleet.hosts[0]
+
+    def front(self, host: Host) -> Proxy:
+        """How the proxy of a host is reached; one that is new has the environment's settings."""
+        return self.fronts.get(host, self.env.proxy)
 
     def image(self, name: str, digest: str) -> str:
         """An image by its digest, as a host pulls it."""
@@ -99,7 +105,12 @@ def look(site: Site) -> States:
     :raises BikecastError: where one cannot be looked at.
     """
     command = commands.look(site.directory)
-    return site.fleet.all(lambda h: parse_state(h.run(command)))
+    return _seen(site, site.fleet.all(lambda h: parse_state(h.run(command))))
+
+
+def _seen(site: Site, states: States) -> States:
+    site.fronts |= {h: s.front for h, s in states.items() if s.front}
+    return states
 
 
 def look_if_up(
@@ -107,7 +118,8 @@ def look_if_up(
 ) -> tuple[States, dict[Host, BikecastError]]:
     """Look at the hosts that answer; what the others failed with."""
     command = commands.look(site.directory)
-    return site.fleet.each(lambda h: parse_state(h.run(command)), hosts)
+    states, failed = site.fleet.each(lambda h: parse_state(h.run(command)), hosts)
+    return _seen(site, states), failed
 
 
 def check_ready(states: States, now: float) -> None:

@@ -1,16 +1,22 @@
 """How things stand on a host, as the host itself tells it."""
 
+import base64
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import SecretStr
+
 from bikecast.ops.commands import PROXY, WATCH, refresher_name, service_name
+from bikecast.ops.environment import Proxy, Tls
 from bikecast.ops.traffic import BLUE, BUCKETS, COLOURS, GREEN, other
 
 DIGEST = "bikecast.digest"
 RELEASE = "bikecast.release"
 TRAINING = "bikecast.training"  # digest of the training image
+PROXY_LABEL = "bikecast.proxy"  # the settings that a proxy was started with, by their hash
 BACK = "bikecast.back"  # started by a rollback: the release is older than its container
 
 
@@ -69,6 +75,7 @@ class HostState:
     :param green: percentage of requests that green gets; None before the first release.
     :param user: ``uid:gid`` of the SSH user, as whom containers run.
     :param clock: the host's wall clock, seconds since 1970.
+    :param fronts: how each proxy whose files are there is reached, by its label.
     """
 
     docker: bool = True
@@ -78,6 +85,7 @@ class HostState:
     clock: float = 0.0
     lock: Lock | None = None
     containers: tuple[Container, ...] = ()
+    fronts: Mapping[str, Proxy] = field(default_factory=dict)
 
     def container(self, name: str) -> Container | None:
         """The container of that name."""
@@ -95,6 +103,11 @@ class HostState:
     def proxy(self) -> Container | None:
         """The proxy."""
         return self.container(PROXY)
+
+    @property
+    def front(self) -> Proxy | None:
+        """How its proxy is reached, which may have older settings than the environment."""
+        return self.fronts.get(self.proxy.labels.get(PROXY_LABEL, "")) if self.proxy else None
 
     @property
     def watched(self) -> bool:
@@ -152,11 +165,14 @@ def parse_state(text: str) -> HostState:
     if text.strip() in ("absent", "no docker"):
         return HostState(docker=text.strip() == "absent")
     facts: dict[str, str] = {}
-    containers = []
+    containers, fronts = [], {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name == "container":
             containers.append(parse_container(json.loads(value)))
+        elif name == "front":
+            instance, port, certificate = value.split(" ")
+            fronts[instance] = _front(port, base64.b64decode(certificate).decode())
         else:
             facts[name] = value
     green = facts.get("green", "").rpartition("/")[2]
@@ -167,7 +183,13 @@ def parse_state(text: str) -> HostState:
         clock=float(facts.get("clock", 0)),
         lock=parse_lock(facts["lock"]) if "lock" in facts else None,
         containers=tuple(containers),
+        fronts=fronts,
     )
+
+
+def _front(port: str, certificate: str) -> Proxy:
+    tls = Tls(certificate=certificate, key=SecretStr("")) if certificate else None
+    return Proxy(port=int(port), tls=tls)
 
 
 def parse_container(raw: dict[str, Any]) -> Container:

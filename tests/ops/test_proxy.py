@@ -50,6 +50,42 @@ def test_a_proxy_is_replaced_by_one_with_the_new_settings(hosts):
     assert deployer.said[-1] == "new proxy on one, two"
 
 
+IMAGE = environment(("[service]", '[proxy]\nimage = "registry.test/nginx:2"\n[service]'))
+
+
+def test_the_image_of_the_new_proxy_is_pulled_first_with_the_login(hosts):
+    """Which is forgotten again."""
+    for host in hosts:
+        (host.docker / "registry" / "registry.test").mkdir(exist_ok=True)
+        (host.docker / "registry" / IMAGE.proxy.image).write_text("running\n")
+    upgrade(Deployer(hosts, IMAGE).site)
+    for host in hosts:
+        assert host.containers()[PROXY]["image"] == IMAGE.proxy.image
+        verbs = [call.split()[0] for call in host.calls()]
+        assert "login" in verbs[-30:]
+        assert list((host.root.parent / "tmp").iterdir()) == []
+
+
+def test_a_proxy_whose_image_is_nowhere_leaves_the_old_one(hosts):
+    """Before anything was started or announced."""
+    old = instances(hosts)
+    deployer = Deployer(hosts, IMAGE)
+    with pytest.raises(CommandFailed, match="manifest for registry.test/nginx:2 not found"):
+        upgrade(deployer.site)
+    assert instances(hosts) == old
+    assert [p.name for p in (hosts[0].root / "proxy").iterdir()] == old[:1]
+
+
+def test_a_proxy_on_a_port_of_its_own_is_tried_before_the_old_one_leaves(hosts):
+    """What riders have is not given up for one that does not answer."""
+    old = instances(hosts)
+    for host in hosts:
+        host.change("bikecast-green", behaviour="failing")
+    with pytest.raises(Refused, match="POST /predict answers 500"):
+        upgrade(Deployer(hosts, NEW).site)
+    assert instances(hosts) == old and hosts[0].ports() == {8000}
+
+
 def test_the_old_proxy_announces_that_it_leaves_before_it_is_stopped(hosts):
     """By a file of its own, so that the new one does not leave too."""
     old, calls = instances(hosts)[0], []
@@ -94,14 +130,32 @@ def test_an_upgrade_cut_off_at_any_step_is_finished_by_the_next(hosts, kind, ste
     assert instances(hosts) == [proxy_instance(Deployer(hosts, NEW).site)] * 2
 
 
-def test_a_release_starts_a_proxy_that_was_stopped_and_tells_of_old_settings(hosts):
-    """It does not replace it: that costs riders something."""
+TLS = environment(("[service]", "[proxy]\ntls = {certificate = 'c', key = 'k'}\n[service]"))
+
+
+@pytest.mark.parametrize("env", [NEW, TLS], ids=["port", "TLS"])
+def test_a_release_starts_a_proxy_that_was_stopped_and_tells_of_old_settings(hosts, env):
+    """It does not replace it, which costs riders something, and asks it where it listens."""
     hosts[0].change(PROXY, status="exited")
     old = instances(hosts)
-    deployer = Deployer(hosts, NEW)
+    deployer = Deployer(hosts, env)
     deploy(deployer.site, target("c"), How(bake=0))
     assert deployer.tells("the proxy on one, two has older settings: `inv proxy-upgrade`")
     assert instances(hosts) == old and all(PROXY in h.running() for h in hosts)
+
+
+def test_a_host_tells_how_its_proxy_is_reached(hosts):
+    """By the files that it was started with, not by the environment."""
+    one = hosts[0]
+    assert one.state().front == environment().proxy.model_copy(update={"tls": None})
+    (one.root / "proxy" / instances(hosts)[0] / "tls").mkdir()
+    pem = "-----BEGIN\nline\n"
+    (one.root / "proxy" / instances(hosts)[0] / "tls" / "certificate.pem").write_text(pem)
+    assert one.state().front.tls.certificate == pem
+    (one.root / "proxy" / "half-written").mkdir()
+    assert one.state().front.port == 8000
+    one.change(PROXY, labels="")
+    assert one.state().front is None
 
 
 def test_tls_files_are_written_for_the_proxy_alone(hosts):

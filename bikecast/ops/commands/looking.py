@@ -23,6 +23,10 @@ if [ -d lock ]; then
 fi
 ids=$(docker ps -aq --filter "label=$2=$1") || exit 1
 [ -z "$ids" ] || docker inspect -f "$3" $ids | sed 's/^/container /'
+for i in proxy/*; do
+  port=$(sed -n '/listen/{s/[^0-9]*\\([0-9]*\\).*/\\1/p;q}' "$i/nginx.conf" 2>/dev/null)
+  [ -z "$port" ] || echo "front ${i#*/} $port $(base64 -w0 "$i/tls/certificate.pem" 2>/dev/null)"
+done
 """
 
 

@@ -96,8 +96,9 @@ def status(context: Context, env: str = "staging", json: bool = False) -> None:
 def _model(site: Site, host: Host) -> str:
     """The model that riders get answers of; empty where that cannot be asked."""
     try:
-        with host.tunnel(site.env.proxy.port) as port:
-            answer = expect(asking(port, site.env.proxy.tls), "GET", "/model")
+        front = site.front(host)
+        with host.tunnel(front.port) as port:
+            answer = expect(asking(port, front.tls), "GET", "/model")
             return f"{answer.get('name', '')} {answer.get('version', '')}".strip()
     except BikecastError:
         return ""
