@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from invoke import Context
+from local_host import REGISTRY, SECRETS, environment
 from packaging.requirements import Requirement
 
 from bikecast.errors import InputError, Unavailable
@@ -209,7 +211,7 @@ def inv(checkout, tmp_path_factory):
         return subprocess.run(
             [sys.executable, "-m", "invoke", "--search-root", str(TOP), *words],
             cwd=checkout,
-            env=os.environ | {"PATH": str(folder)},
+            env=os.environ | {"PATH": str(folder), "DOCKER_CONFIG": str(folder)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -336,6 +338,57 @@ def test_sbom_dry_pulls_and_writes_nothing(inv, checkout):
     assert not (checkout / "build").exists()
     refused = inv("sbom", "--dry", "--release", DIGEST)
     assert refused.returncode == 2 and "write a tag, which both images have" in refused.stderr
+
+
+DOCKER = """#!/bin/sh
+case "$1 $2" in
+  "buildx version") [ -e "$DOCKER_CONFIG/cli-plugins" ] && echo v0.1 ;;
+  "login "*) read -r given; echo "$given" > "$DOCKER_CONFIG/config.json" ;;
+  "buildx build")
+    read -r login < "$DOCKER_CONFIG/config.json"
+    echo "$DOCKER_CONFIG $BUILDX_CONFIG $login $*" >> BUILT
+    [ -e "$DOCKER_CONFIG/cli-plugins" ] ;;
+  "run "*) echo '{"distribution": "debian-12", "rows": []}' ;;
+esac
+"""
+
+
+@pytest.fixture
+def buildx(tmp_path, monkeypatch, checkout):
+    """A stand-in for Docker with buildx; the folder of its configuration, with plugins."""
+    for made in ("usual/cli-plugins", "usual/buildx", "bin"):
+        (tmp_path / made).mkdir(parents=True)
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(DOCKER.replace("BUILT", str(tmp_path / "built")))
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(docker.parent), prepend=os.pathsep)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "usual"))
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(tasks, "environment", lambda name: environment())
+    monkeypatch.setattr(tasks, "_has_latest", lambda registry, image: True)
+    return tmp_path
+
+
+def test_a_build_takes_layers_from_a_private_registry(buildx):
+    """With a login of its own, which is gone afterwards; people's builders stay in use."""
+    tasks.build(Context())
+    lines = (buildx / "built").read_text().splitlines()
+    assert len(lines) == 2 and all(f"--cache-from {REGISTRY}" in line for line in lines)
+    config, builders, login = lines[0].split()[:3]
+    assert (builders, login) == (str(buildx / "usual" / "buildx"), SECRETS["password"])
+    assert not Path(config).exists()
+    assert sorted(p.name for p in (buildx / "usual").iterdir()) == ["buildx", "cli-plugins"]
+
+
+def test_a_build_without_a_cache_needs_no_login(buildx, monkeypatch, capsys):
+    """A first one works while the registry does not."""
+    monkeypatch.setattr(tasks, "_has_latest", lambda registry, image: False)
+    tasks.build(Context(), dry=True)
+    assert "docker login" in capsys.readouterr().out, "a dry run takes what may be needed"
+    monkeypatch.setattr(tasks, "_logged_in", None)
+    (buildx / "usual" / "config.json").write_text("{}")
+    tasks.build(Context())
+    assert "--cache-from" not in (buildx / "built").read_text()
 
 
 def test_docker_is_not_waited_for_without_end(tmp_path, monkeypatch):

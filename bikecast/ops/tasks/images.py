@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,30 +42,33 @@ def build(
 ) -> None:
     """Build the images of this commit, and say what is in them: inv build --env staging.
 
-    Tags each with the short commit and latest; writes build/sbom-NAME.cdx.json (CycloneDX).
+    Tags each with the short commit and latest; writes build/sbom-NAME.cdx.json (CycloneDX). Layers
+    that the registry has are taken from there, with its login, which is forgotten afterwards.
     """
     with told():
         docker = Docker(dry or context.config.run.dry, quiet=json)
         registry = environment(env).registry
         commit = _checked_out(allow_dirty)
         buildx = bool(docker.asked(["docker", "buildx", "version"]))
+        cached = [i for i in IMAGES if buildx and (docker.dry or _has_latest(registry, i))]
         found = []
-        for image in IMAGES:
-            cache = buildx and (docker.dry or _has_latest(registry, image))
-            docker.run(
-                images.build_argv(
-                    image, registry.image, commit, __version__, buildx=buildx, cache=cache
+        with _logged_in(docker, registry) if cached else nullcontext():
+            for image in IMAGES:
+                cache = image in cached
+                docker.run(
+                    images.build_argv(
+                        image, registry.image, commit, __version__, buildx=buildx, cache=cache
+                    )
                 )
-            )
-            tag = f"{images.repository(registry.image, image)}:{commit.tag}"
-            of = Origin(__version__, commit.revision, commit.created)
-            found.append(_listed(docker, image, tag, of))
+                tag = f"{images.repository(registry.image, image)}:{commit.tag}"
+                of = Origin(__version__, commit.revision, commit.created)
+                found.append(_listed(docker, image, tag, of))
         docker.tell({"release": commit.tag, "revision": commit.revision, "images": found})
 
 
 @task(help=helped("env", "dry", "json"))  # type: ignore[untyped-decorator]
 def push(context: Context, env: str = "staging", dry: bool = False, json: bool = False) -> None:
-    """Push the images of this commit: inv build push, or inv push --env staging.
+    """Push the images of this commit: inv build --env staging push --env staging.
 
     The login is forgotten afterwards; without a user name in the environment Docker's own is used.
     In a workflow later steps get the digests as outputs: digest-api, digest-training.
@@ -244,12 +247,22 @@ def _logged_in(docker: Docker, registry: Registry) -> Iterator[None]:
         # With the configuration goes the choice of the engine, which Docker Desktop keeps there.
         engine = docker.asked(["docker", "context", "inspect", "--format", ENGINE])
         config = "TEMPORARY" if docker.dry else folder
-        with docker.variables(DOCKER_CONFIG=config, **({"DOCKER_HOST": engine} if engine else {})):
+        more = {"DOCKER_HOST": engine} if engine else {}
+        with docker.variables(DOCKER_CONFIG=config, **more, **_plugins(Path(folder))):
             docker.run(
                 images.login_argv(registry.image, registry.username),
                 registry.password.get_secret_value(),
             )
             yield
+
+
+def _plugins(folder: Path) -> dict[str, str]:
+    """Take over what people have beside Docker's configuration: its plugins, and their builders."""
+    usual = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    if (usual / "cli-plugins").is_dir():
+        (folder / "cli-plugins").symlink_to(usual.absolute() / "cli-plugins")
+    builders = usual.absolute() / "buildx"
+    return {"BUILDX_CONFIG": str(builders)} if builders.is_dir() else {}
 
 
 def _pushed(docker: Docker, registry: Registry, image: Image, commit: Commit) -> dict[str, Any]:
