@@ -9,7 +9,7 @@ from fleet.registry import Registry
 from host_contract import CONTRACT
 
 from bikecast.ops.environment import Environment, parse_environment
-from bikecast.ops.host import SshHost
+from bikecast.ops.ssh import SshHost
 
 pytestmark = pytest.mark.e2e
 

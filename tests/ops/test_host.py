@@ -2,25 +2,19 @@
 
 import os
 import signal
-import socket
 import threading
 
 import pytest
-from local_host import LocalHost, environment
-from paramiko import SSHException
+from local_host import LocalHost
 
-from bikecast.errors import BikecastError, CommandFailed, HostGone, InputError, LockLost
+from bikecast.errors import BikecastError, CommandFailed, HostGone, LockLost
 from bikecast.ops import commands
-from bikecast.ops import host as host_module
 from bikecast.ops.commands import Command, script
 from bikecast.ops.host import (
     DryHost,
     Fleet,
-    SshHost,
-    _begin,
     in_time,
     printed,
-    private_key,
     to_the_end,
     together,
 )
@@ -80,39 +74,6 @@ def test_a_limit_is_whole_seconds_and_never_none():
     """For `timeout`, 0 is no limit."""
     assert Command(("true",)).limited(0.2) == "timeout -k 5 1 true"
     assert commands.look("/x").limited(300).startswith("timeout -k 5 20 sh -c ")
-
-
-def test_a_host_that_starts_no_command_is_not_waited_for():
-    """paramiko waits without end where sshd stops between the channel and the command."""
-    channel = Silent()
-    with pytest.raises(TimeoutError, match="it starts no command within 0 s"):
-        _begin(channel, "true", 0.05)
-    with pytest.raises(OSError, match="broken"):
-        _begin(Broken(), "true", 5)
-
-
-class Silent:
-    """A channel whose other end says nothing; paramiko's way to tell that it was closed."""
-
-    def __init__(self):
-        self.closed = threading.Event()
-
-    def exec_command(self, text):
-        """Wait for ever."""
-        self.closed.wait()
-        raise SSHException("Channel closed.")
-
-    def close(self):
-        """Wake who waits."""
-        self.closed.set()
-
-
-class Broken(Silent):
-    """A channel that is refused."""
-
-    def exec_command(self, text):
-        """Fail at once."""
-        raise OSError("broken")
 
 
 def test_a_local_host_answers_as_a_real_one(fresh):
@@ -223,28 +184,6 @@ def test_a_dry_run_prints_and_only_looks(fresh):
     lines = ["touch x", "echo 'a b'", "cat < (not shown)"]
     assert said == [f"one$ timeout -k 5 30 {line}" for line in lines]
     assert not (fresh[0].root.parent / "x").exists()
-
-
-def test_a_host_whose_name_is_unknown_is_bad_input(monkeypatch):
-    """Named with the key that it stands in."""
-
-    def unknown(*words, **options):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(host_module, "private_key", lambda text: None)
-    env = environment(("deploy@one", "deploy@nowhere.invalid"))
-    host = SshHost(env.hosts.addresses[0], env.hosts)
-    with pytest.raises(InputError, match="^unknown host nowhere.invalid: Name.*hosts.addresses$"):
-        host.run(Command(("true",)))
-
-
-# pragma: allowlist nextline secret: a heading without a key
-@pytest.mark.parametrize("text", ["", "no key", "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n"])
-def test_what_is_no_private_key_is_refused(text):
-    """Without showing it."""
-    with pytest.raises(BikecastError, match="hosts.key is no private key"):
-        private_key(text)
 
 
 def test_a_copied_host_stands_on_its_own(hosts, make_hosts):

@@ -9,9 +9,10 @@ from invoke import Context
 
 from bikecast.errors import InputError, UnknownName
 from bikecast.ops.environment import Address, Environment
-from bikecast.ops.host import DryHost, Fleet, Host, SshHost
+from bikecast.ops.host import DryHost, Fleet, Host
 from bikecast.ops.images import IMAGES, is_digest, read_commit, repository
 from bikecast.ops.site import Site, Target
+from bikecast.ops.ssh import SshHost
 from bikecast.ops.tasks.common import Narrator, environment, is_dry, who
 
 STAGING = "staging"  # what every --env is by default
