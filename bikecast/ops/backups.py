@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Timer
+from time import monotonic
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -217,13 +218,14 @@ class _Session:
 
         :param within: seconds.
         """
+        until = monotonic() + within
         ending = Timer(within, self._end)
         ending.daemon = True
         ending.start()
         try:
             return self._answer(statements)
         except Unavailable as error:
-            if not ending.is_alive():
+            if monotonic() >= until:
                 error.what = f"`{short(self.argv)}` did not answer within {within:.0f} s"
             raise
         finally:

@@ -264,6 +264,12 @@ def test_a_dirty_tree_is_refused_unless_allowed(inv, checkout):
     assert json.loads(allowed.stdout)["release"].endswith("-dirty")
 
 
+def test_the_version_of_a_dirty_tree_says_so(inv, checkout):
+    """As its images do."""
+    (checkout / "a.py").write_text("2\n")
+    assert json.loads(inv("version", "--json").stdout)["commit"].endswith("-dirty")
+
+
 def pushing(inv, digest):
     """Let there be a Docker whose pushes leave this digest."""
     docker = inv.folder / "docker"

@@ -112,6 +112,15 @@ def test_there_are_no_logs_of_what_is_not_there(play, hosts, fresh):
     assert done.code == 2 and "there is no live service on one" in done.err
 
 
+def test_a_host_without_the_service_is_named_beside_the_logs_of_the_others(play, hosts, fresh):
+    """Exit code 2."""
+    done = play((hosts[0], fresh[1]), "logs")
+    assert done.out == "one| bikecast-green started\n"
+    assert (done.code, done.err) == (
+        *(2, "error: there is no live service on two; see `inv status`\n"),
+    )
+
+
 def test_the_refresher_is_on_one_host_alone(play, hosts):
     """That the other has none is as it should be."""
     done = play(hosts, "logs", "--of", "refresher")

@@ -114,7 +114,7 @@ def test_a_proxy_that_does_not_come_up_leaves_the_old_one(hosts):
     [pytest.param("fails", marks=pytest.mark.full), pytest.param("lost", marks=pytest.mark.full)]
     + ["killed"],
 )
-@pytest.mark.parametrize("step", range(12))
+@pytest.mark.parametrize("step", range(14))
 def test_an_upgrade_cut_off_at_any_step_is_finished_by_the_next(hosts, kind, step):
     """There is a proxy on every host all the while, and one alone in the end."""
     deployer = Deployer(hosts, NEW, faults=(Fault(kind, "two", step),))
@@ -122,7 +122,7 @@ def test_an_upgrade_cut_off_at_any_step_is_finished_by_the_next(hosts, kind, ste
         upgrade(deployer.site)
     except BikecastError:
         pass
-    assert deployer.happened or step > 9
+    assert deployer.happened or step > 11
     for host in hosts:
         assert {PROXY, NEXT_PROXY} & set(host.running())
         host.expire()

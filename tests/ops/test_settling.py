@@ -110,5 +110,5 @@ def test_a_dry_run_settles_nothing(hosts):
     before = [h.everything() for h in hosts]
     deployer = Deployer(hosts, dry=True)
     settle(deployer.site, look(deployer.site))
-    assert deployer.tells("one$ sh -c")
+    assert deployer.tells("one$ timeout -k 5 30 sh -c")
     assert [h.everything() for h in hosts] == before
