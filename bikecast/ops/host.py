@@ -9,7 +9,9 @@ from bikecast.errors import BikecastError, CommandFailed, HostGone, LockLost
 from bikecast.ops.commands import LOST, Command
 
 T = TypeVar("T")
-OUT_OF_TIME = (124, 137)  # exit codes of `timeout`: it ended the command, or had to kill it
+NO_CODE = -1  # of a command that a signal ended, or whose connection was closed
+# What `timeout` ends with: it ended the command, or had to kill it, and mostly itself with it.
+OUT_OF_TIME = (124, 137, NO_CODE)
 LEFT_BEHIND = 5.0  # seconds that an interrupted fleet waits for what is under way
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from bikecast.errors import BikecastError, HostGone, InputError, Refused
 from bikecast.ops.commands import KILL_AFTER, Command
 from bikecast.ops.environment import Address, Hosts
-from bikecast.ops.host import in_time, printed
+from bikecast.ops.host import NO_CODE, in_time, printed
 
 POLL = 0.004  # seconds between looks at a channel
 
@@ -52,7 +52,9 @@ class SshHost:
                 code, out, said = _finish(channel, limit + 2 * KILL_AFTER)
             finally:
                 channel.close()
-        in_time(self.name, command, seconds, code, time.monotonic() - began)
+            in_time(self.name, command, seconds, code, time.monotonic() - began)
+            if code == NO_CODE:
+                raise EOFError("the connection was closed")
         return printed(self.name, command, code, out, said)
 
     @contextmanager
@@ -140,9 +142,7 @@ def _finish(channel: Any, limit: float) -> tuple[int, str, str]:
         if time.monotonic() > until:
             raise TimeoutError(f"no end of a command within {limit:.0f} s")
         time.sleep(POLL)
-    code = channel.recv_exit_status()
-    if code == -1:
-        raise EOFError("the connection was closed")
+    code: int = channel.recv_exit_status()
     return code, out.decode(errors="replace"), said.decode(errors="replace")
 
 

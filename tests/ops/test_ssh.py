@@ -2,12 +2,14 @@
 
 import socket
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from local_host import environment
 from paramiko import SSHException
 
-from bikecast.errors import BikecastError, InputError
+from bikecast.errors import BikecastError, HostGone, InputError
 from bikecast.ops import ssh
 from bikecast.ops.commands import Command
 from bikecast.ops.ssh import SshHost, _begin, private_key
@@ -20,6 +22,42 @@ def test_a_host_that_starts_no_command_is_not_waited_for():
         _begin(channel, "true", 0.05)
     with pytest.raises(OSError, match="broken"):
         _begin(Broken(), "true", 5)
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [(1.0, "one: `true` did not end within 1 s"), (0.0, "one does not answer: the connection was")],
+)
+def test_a_command_that_had_to_be_killed_is_told_from_a_lost_connection(after, says):
+    """Both end without an exit code; one of them when its time was up."""
+    env = environment()
+    host = SshHost(env.hosts.addresses[0], env.hosts)
+    host._open = lambda: SimpleNamespace(create_session=lambda: Killed(after))
+    with pytest.raises(HostGone, match=says):
+        host.run(Command(("true",), timeout=1))
+
+
+class Killed:
+    """A channel that ends without an exit code, after some seconds."""
+
+    closed = True
+
+    def __init__(self, after):
+        self.after = after
+
+    def exec_command(self, text):
+        """Take a while."""
+        time.sleep(self.after)
+
+    def recv_ready(self):
+        """It printed nothing."""
+
+    def recv_exit_status(self):
+        """As paramiko says that there is none."""
+        return -1
+
+    settimeout = shutdown_write = close = lambda *words: None
+    recv_stderr_ready = recv_ready
 
 
 class Silent:
