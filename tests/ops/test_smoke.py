@@ -71,6 +71,7 @@ def test_the_release_is_the_beginning_of_its_commit(release):
         ({"stations": (200, {})}, "GET /stations lists none"),
         ({"predict": (500, {"detail": "oops"})}, "POST /predict answers 500 oops"),
         ({"predict": (200, {})}, r"POST /predict for S1 answers \[None, None\] as means"),
+        ({"predict": (200, {"pickups": None, "returns": None})}, r"answers \[None, None\]"),
         ({"predict": (200, MEANS | {"returns": {"mean": -1}})}, r"answers \[1.5, -1\] as means"),
         ({"predict": (200, MEANS | {"pickups": {"mean": math.nan}})}, r"answers \[nan, 0.0\]"),
         ({"predict": (200, MEANS | {"pickups": {"mean": math.inf}})}, r"answers \[inf, 0.0\]"),
@@ -84,9 +85,10 @@ def test_a_wrong_answer_is_refused_by_its_request(changes, says):
     assert error.value.exit_code == 1
 
 
-def test_one_of_the_two_means_is_enough():
+@pytest.mark.parametrize("returns", [None, {"mean": None}, {}])
+def test_one_of_the_two_means_is_enough(returns):
     """A system may know its pickups alone."""
-    smoke(service(predict=(200, {"pickups": {"mean": 2}, "returns": {"mean": None}}))[0], "")
+    smoke(service(predict=(200, {"pickups": {"mean": 2}, "returns": returns}))[0], "")
 
 
 def test_a_colour_is_asked_by_a_header(hosts):
