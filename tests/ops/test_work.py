@@ -9,7 +9,8 @@ from http_server import Handler, serving
 from local_host import REGISTRY, environment
 
 from bikecast.errors import InputError, UnknownName
-from bikecast.ops.digests import REVISION
+from bikecast.ops import digests
+from bikecast.ops.digests import REVISION, Found
 from bikecast.ops.site import Target
 from bikecast.ops.tasks.work import target_of
 
@@ -88,3 +89,34 @@ def test_an_absent_image_is_named(find):
     """With what makes it."""
     with pytest.raises(UnknownName, match="no image 127.*`inv build push`"):
         find(OLD[:12])
+
+
+@pytest.mark.parametrize(
+    ("asked", "revision", "named"),
+    [
+        (NEW[:12], NEW, NEW[:12]),
+        (f"{NEW[:12]}-dirty", f"{NEW}-dirty", f"{NEW[:12]}-dirty"),
+        ("latest", NEW, NEW[:12]),
+        ("latest", f"{NEW}-dirty", f"{NEW[:12]}-dirty"),
+        ("v1.2", NEW, NEW[:12]),
+        ("v1.2", "", "v1.2"),
+        ("sha256:" + "a" * 64, NEW, NEW[:12]),
+    ],
+)
+def test_a_release_is_named_by_its_commit(monkeypatch, asked, revision, named):
+    """By whatever it is asked for: the service is asked for its commit, and so are people."""
+
+    def resolve(repository, reference, username, password, client):
+        images = {(REGISTRY, asked): "the api's", (f"{REGISTRY}-training", named): "the training's"}
+        return Found(images[repository, reference], revision)
+
+    monkeypatch.setattr(digests, "resolve", resolve)
+    found = target_of(environment(), asked, None, False)
+    assert found == Target(named, "the api's", "the training's")
+
+
+def test_an_image_without_a_commit_is_not_deployed_by_its_digest(monkeypatch):
+    """Nobody could tell what it is called."""
+    monkeypatch.setattr(digests, "resolve", lambda *words: Found("sha256:1", ""))
+    with pytest.raises(InputError, match="does not say its commit; deploy it by its tag"):
+        target_of(environment(), "sha256:" + "a" * 64, None, False)

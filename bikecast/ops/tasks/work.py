@@ -51,6 +51,8 @@ def target_of(
 ) -> Target:
     """The release to deploy, found in the registry.
 
+    A release is named by its commit, also where it is asked for by a tag as ``latest`` or v1.2.
+
     :param release: a tag or ``sha256:…``; by default the image of the commit that is checked out.
     :param training: the digest of its training image; by default the one with the release's tag.
     :param show: told each command of git and each request to the registry.
@@ -67,7 +69,7 @@ def target_of(
     try:
         with registry_client(show) as client:
             served = resolve(api, release, username, password, client)
-            tag = release if ":" not in release else _tag(served.revision, release)
+            tag = release if _names(release, served.revision) else _tag(served.revision, release)
             trained = resolve(beside, training or tag, username, password, client)
     except UnknownName as error:
         error.hint = f"`{building(env.name)}` makes that of the current commit"
@@ -107,6 +109,12 @@ def building(env: str) -> str:
     ('inv build push', 'inv build --env production push --env production')
     """
     return "inv build push" if env == STAGING else f"inv build --env {env} push --env {env}"
+
+
+def _names(release: str, revision: str) -> bool:
+    """Whether it is the tag of a commit; an image that does not say its commit has only its tag."""
+    commit = release.removesuffix("-dirty")
+    return ":" not in release and (not revision or revision.startswith(commit))
 
 
 def _tag(revision: str, digest: str) -> str:
