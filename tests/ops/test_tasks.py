@@ -27,6 +27,8 @@ def inv(tmp_path):
     text = text.replace('{env = "MLFLOW_TRACKING_URI"}', '""')
     (folder / "staging.toml").write_text(text)
     (folder / "broken.toml").write_text(text.replace("workers ", "wrokers "))
+    guarded = text.replace("protected = false", "protected = true")
+    (folder / "guarded.toml").write_text(guarded)
 
     def run(*words):
         return subprocess.run(
@@ -35,6 +37,7 @@ def inv(tmp_path):
             capture_output=True,
             text=True,
             timeout=60,
+            stdin=subprocess.DEVNULL,
         )
 
     return run
@@ -56,7 +59,7 @@ def test_a_wrong_environment_is_one_line_and_exit_code_2(inv):
     """An unknown one and a misspelt key."""
     unknown = inv("env", "--env", "prod")
     assert unknown.returncode == 2 and "no environment 'prod'" in unknown.stderr
-    assert "known: broken, staging" in unknown.stderr
+    assert "known: broken, guarded, staging" in unknown.stderr
     broken = inv("env", "--env", "broken")
     assert broken.returncode == 2 and "service.wrokers: there is no such key" in broken.stderr
     assert broken.stderr.count("\n") == 1
@@ -87,3 +90,19 @@ def test_an_environment_that_cannot_be_read_ends_with_exit_code_2(inv, tmp_path)
     refused = inv("env", "--env", "folder")
     assert refused.returncode == 2 and "folder.toml cannot be read" in refused.stderr
     assert refused.stderr.count("\n") == 1 and refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("canary-promote",), "promote the canary of guarded"),
+        (("canary-abort",), "abort the canary of guarded"),
+        (("exec", "db status"), "run bikecast db status in guarded"),
+        (("rollback",), "roll guarded back"),
+    ],
+)
+def test_a_protected_environment_is_not_changed_unasked(inv, words, what):
+    """Where nobody can be asked that is wrong use, before any host is."""
+    done = inv(*words, "--env", "guarded")
+    assert done.returncode == 2
+    assert done.stderr == f"error: this would {what}, and nobody can be asked; add --yes\n"

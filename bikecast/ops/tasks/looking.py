@@ -18,7 +18,7 @@ from bikecast.ops.setup import Finding
 from bikecast.ops.site import Site, look_if_up
 from bikecast.ops.smoke import asking, expect
 from bikecast.ops.state import Container, HostState, parse_history, parse_state
-from bikecast.ops.tasks.common import helped, told
+from bikecast.ops.tasks.common import confirm, helped, told
 from bikecast.ops.tasks.work import site_of
 
 PLACES = ("live", "idle", "proxy", "refresher")
@@ -189,20 +189,27 @@ def _log(site: Site, host: Host, of: str, lines: int) -> str | None:
     name="exec",
     positional=["command"],
     help=helped(
-        "env",
+        *("env", "yes"),
         command="Words for `bikecast`, quoted as one; may include --json.",
         host="Another host than the first.",
         json="Print one JSON document around what the command printed.",
     ),
 )
 def execute(
-    context: Context, command: str, env: str = "staging", host: str = "", json: bool = False
+    context: Context,
+    command: str,
+    env: str = "staging",
+    host: str = "",
+    yes: bool = False,
+    json: bool = False,
 ) -> None:
     """Run a bikecast command in the live container of one host: inv exec "db status --json".
 
     Its output and its exit code are passed on.
     """
     with told(), site_of(context, env) as site:
+        if site.env.protected:
+            confirm(f"run bikecast {command} in {env}", yes)
         each = _chosen(site, host)[0]
         state = parse_state(each.run(commands.look(site.directory)))
         container = _container(state, "live")

@@ -126,18 +126,32 @@ def rollback_task(
             print(dumps({"environment": env, **vars(target), "verdict": _verdict(site)}))
 
 
-@task(help=helped("env", "dry"))  # type: ignore[untyped-decorator]
-def canary_promote(context: Context, env: str = "staging", dry: bool = False) -> None:
-    """Give a canary all requests now: inv canary-promote."""
+@task(help=helped("env", "dry", "yes"))  # type: ignore[untyped-decorator]
+def canary_promote(
+    context: Context, env: str = "staging", yes: bool = False, dry: bool = False
+) -> None:
+    """Give a canary all requests now: inv canary-promote.
+
+    Exit code 1 where riders do not have it afterwards.
+    """
     with told(), site_of(context, env, dry) as site:
+        if site.env.protected and not site.dry:
+            confirm(f"promote the canary of {env}", yes)
         with reported(site, "canary-promote"):
             decide(site, "promote")
 
 
-@task(help=helped("env", "dry"))  # type: ignore[untyped-decorator]
-def canary_abort(context: Context, env: str = "staging", dry: bool = False) -> None:
-    """Take all requests from a canary now: inv canary-abort."""
+@task(help=helped("env", "dry", "yes"))  # type: ignore[untyped-decorator]
+def canary_abort(
+    context: Context, env: str = "staging", yes: bool = False, dry: bool = False
+) -> None:
+    """Take all requests from a canary now: inv canary-abort.
+
+    Exit code 1 where riders do not have the stable release afterwards.
+    """
     with told(), site_of(context, env, dry) as site:
+        if site.env.protected and not site.dry:
+            confirm(f"abort the canary of {env}", yes)
         with reported(site, "canary-abort"):
             decide(site, "abort")
 
