@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bikecast.errors import CommandFailed, Locked, LockLost
+from bikecast.errors import BikecastError, CommandFailed, Locked, LockLost
 from bikecast.ops.commands import (
     LOCK_EXPIRES,
     keep_lock,
@@ -85,9 +85,6 @@ def locked(
     token = secrets.token_hex(8)
     taken: list[Host] = []
     stop = threading.Event()
-    beating = threading.Thread(
-        target=_beat, args=(fleet, directory, token, taken, stop, say), daemon=True
-    )
     until = time.monotonic() + wait
     try:
         # Two deployers that took hosts in different orders could each wait for the other.
@@ -99,8 +96,10 @@ def locked(
             except (Locked, CommandFailed):
                 taken.remove(host)
                 raise
-            if not beating.is_alive():
-                beating.start()
+            # Each host has a heart of its own: it waits for no work, and for no other host.
+            threading.Thread(
+                target=_beat, args=(host, directory, token, stop, say), daemon=True
+            ).start()
         yield token
     finally:
         stop.set()
@@ -133,20 +132,17 @@ def _take(
 
 
 def _beat(
-    fleet: Fleet,
-    directory: str,
-    token: str,
-    taken: list[Host],
-    stop: threading.Event,
-    say: Callable[[str], None],
+    host: Host, directory: str, token: str, stop: threading.Event, say: Callable[[str], None]
 ) -> None:
     while not stop.wait(HEARTBEAT):
-        # A host that is gone shows at the next step; one that was taken over refuses it.
-        _, failed = fleet.each(lambda h: h.run(keep_lock(directory, token)), tuple(taken))
-        for error in failed.values():
-            if isinstance(error, LockLost) and not stop.is_set():
+        try:
+            host.run(keep_lock(directory, token))
+        except LockLost as error:
+            if not stop.is_set():
                 say(str(error))
-                return
+            return
+        except BikecastError:
+            pass  # A host that is gone shows at the next step.
 
 
 def _release(

@@ -1,11 +1,13 @@
 """The lock on every host: who has it, who gets it, and what one without it can do: nothing."""
 
 import json
+import threading
+import time
 
 import pytest
 from local_host import DIRECTORY, Deployer, Fault, environment, live, name_of, target
 
-from bikecast.errors import HostGone, Locked, LockLost
+from bikecast.errors import CommandFailed, HostGone, Locked, LockLost
 from bikecast.ops import commands, locking
 from bikecast.ops.locking import has_ended, locked, machine, owner_line, started, told_owner
 from bikecast.ops.release import How, deploy
@@ -145,11 +147,54 @@ def test_the_heartbeat_keeps_a_lock(take, fresh, monkeypatch):
     """On every host, as long as the block takes."""
     monkeypatch.setattr(locking, "HEARTBEAT", 0.01)
     with take():
-        for host in fresh:
-            host.expire()
-        until = locking.time.monotonic() + 10
-        while any(h.state().lock.age > 60 for h in fresh):
-            assert locking.time.monotonic() < until, "no heartbeat was heard"
+        wait_for_a_beat(*fresh)
+
+
+def wait_for_a_beat(*hosts):
+    """Let nothing be heard from the locks' owner, then wait for a sign of life."""
+    for host in hosts:
+        host.expire()
+    until = time.monotonic() + 10
+    while any(h.state().lock.age > 60 for h in hosts):
+        assert time.monotonic() < until, "no heartbeat was heard"
+
+
+def test_the_heartbeat_waits_for_no_work(fresh, monkeypatch):
+    """One host at a time is worked on, and that takes long: all are known to be in use."""
+    monkeypatch.setattr(locking, "HEARTBEAT", 0.01)
+    fleet = Deployer(fresh).site.fleet
+    with locked(fleet, DIRECTORY, "ann", "work", fleet.hosts, print):
+        fleet.all(lambda h: wait_for_a_beat(*fresh), fleet.hosts[:1])
+
+
+def test_a_host_that_hangs_holds_up_no_other_hosts_heartbeat(take, fresh, monkeypatch):
+    """And its own beat does not wait forever."""
+    monkeypatch.setattr(locking, "HEARTBEAT", 0.01)
+    one, two = fresh
+    hanging, end = threading.Event(), threading.Event()
+
+    def hang(command):
+        if name_of(command) == "heartbeat":
+            hanging.set()
+            end.wait(30)
+
+    one.before = hang
+    with take():
+        assert hanging.wait(10)
+        for _ in range(2):
+            wait_for_a_beat(two)
+        end.set()
+    assert commands.keep_lock(DIRECTORY, "token").timeout == 10
+
+
+def test_a_busy_guard_is_no_lost_lock(fresh):
+    """Somebody's command takes long: the lock is still ours, so that is told as what it is."""
+    one = fresh[0]
+    one.run(commands.take_lock(DIRECTORY, "token", owner_line("ann", "work")))
+    (one.path / "flock").write_text("#!/bin/sh\nexit 1\n")
+    (one.path / "flock").chmod(0o755)
+    with pytest.raises(CommandFailed, match="one: its lock was busy for 10 s; see inv status"):
+        one.run(commands.keep_lock(DIRECTORY, "token"))
 
 
 def test_a_lock_that_was_taken_away_is_told_and_not_given_back(take, fresh, monkeypatch):
@@ -160,10 +205,12 @@ def test_a_lock_that_was_taken_away_is_told_and_not_given_back(take, fresh, monk
         for host in fresh:
             host.run(commands.break_lock(DIRECTORY))
             host.run(commands.take_lock(DIRECTORY, "new", owner_line("bob", "work")))
-        until = locking.time.monotonic() + 10
-        while not said:
-            assert locking.time.monotonic() < until, "it was not found out"
-    assert said[0].startswith("one: the lock is not ours any more; nothing was changed")
+        until = time.monotonic() + 10
+        while len(said) < 2:
+            assert time.monotonic() < until, "it was not found out"
+    one, two = sorted(said)
+    assert one.startswith("one: the lock is not ours any more; nothing was changed")
+    assert two.startswith("two: the lock is not ours any more")
     assert tokens(fresh) == ["new", "new"]
 
 

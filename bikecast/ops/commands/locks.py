@@ -1,10 +1,16 @@
 """The lock of a host: taken, kept, given back, and needed by whatever changes something."""
 
+from dataclasses import replace
+
 from bikecast.ops.commands.base import Command, LOCK_EXPIRES, script
+
+BEAT_WITHIN = 10.0  # seconds; a heartbeat that takes longer must not keep the next one waiting
 
 # Whoever takes, keeps or uses the lock does so behind the same flock, one at a time. The age of a
 # lock is that of its heartbeat by the host's own clock, so clocks that differ do not matter.
-GUARD = 'cd "$1" || exit 66; exec 9>>guard; flock -w 10 9 || exit 75; '
+GUARD = """cd "$1" || exit 66; exec 9>>guard
+flock -w 10 9 || { echo "its lock was busy for 10 s; see inv status and try again" >&2; exit 1; }
+"""
 HOLDING = GUARD + '[ "$(cat lock/token 2>/dev/null)" = "$2" ] || exit 75; '
 TAKE = GUARD + """
 if ! mkdir lock 2>/dev/null; then
@@ -31,7 +37,7 @@ def take_lock(directory: str, token: str, owner: str, dead: str = "") -> Command
 
 def keep_lock(directory: str, token: str) -> Command:
     """The heartbeat: the lock is still in use."""
-    return script(HOLDING + "touch lock/token", directory, token)
+    return replace(script(HOLDING + "touch lock/token", directory, token), timeout=BEAT_WITHIN)
 
 
 def release_lock(directory: str, token: str) -> Command:
