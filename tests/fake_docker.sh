@@ -69,7 +69,8 @@ run() {
   [ -e "$FAKE_DOCKER/images/$image" ] || die "Unable to find image '$image' locally" 125
   read -r behaviour < "$FAKE_DOCKER/images/$image"
   if [ -n "$once" ]; then
-    [ "$behaviour" != unmigratable ] || die "cannot migrate: a column is missing"
+    [ "$behaviour" != unmigratable ] ||
+      die "$(seq -f 'step %g' 29; echo; echo 'cannot migrate: a column is missing')"
     echo "$image $*" >> "$FAKE_DOCKER/ran"; exit 0
   fi
   [ ! -e "$C/$name" ] || die "Conflict. The container name \"/$name\" is already in use" 125

@@ -339,6 +339,7 @@ def _document(path: str, commit: str) -> dict[str, Any]:
 
 SCRIPTS = {
     commands.LOOK: "look",
+    commands.RECORD: "record",
     commands.HISTORY: "history",
     commands.TAKE: "take lock",
     commands.PREPARE: "prepare",
@@ -352,7 +353,9 @@ SCRIPTS = {
     commands.SWITCH: "switch",
     commands.TRAFFIC: "traffic",
     commands.WAIT_PROXY: "wait proxy",
-    commands.PRUNE: "prune",
+    commands.STAYING: "see refresher",
+    commands.OURS + commands.DROP_FORMER: "drop former",
+    commands.OURS + commands.PRUNE: "prune",
     commands.HOLDING + "touch lock/token": "heartbeat",
     commands.HOLDING + "rm -rf lock": "give lock back",
 }
@@ -362,8 +365,6 @@ NAMES = {text.strip(): name for text, name in SCRIPTS.items()}
 def name_of(command: Command) -> str:
     """What a command is, in two words."""
     text = command.argv[2] if command.argv[0] == "sh" else ""
-    if "history.jsonl" in text and "printf" in text and "traffic" not in text:
-        return "record"
     if text.startswith(commands.OURS) and "docker" in command.argv:
         words = command.argv[command.argv.index("docker") + 1 :]
         named = words[words.index("--name") + 1] if "--name" in words else ""

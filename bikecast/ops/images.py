@@ -178,6 +178,15 @@ def origin(tag: str, printed: str) -> Origin:
         ) from error
 
 
+def listed(repository: str) -> str:
+    """A repository as the engine lists it: that of Docker Hub without its registry.
+
+    >>> listed("docker.io/org/bikecast"), listed("ghcr.io/org/bikecast")
+    ('org/bikecast', 'ghcr.io/org/bikecast')
+    """
+    return repository.removeprefix(DOCKER_HUB + "/")
+
+
 def digest_argv(tag: str) -> list[str]:
     """Print the digests under which the engine knows an image, as JSON."""
     return ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", tag]
@@ -188,7 +197,7 @@ def pushed_digest(repository: str, printed: str) -> str:
 
     :raises Unavailable: where there is none, so that nothing goes on without it.
     """
-    prefix = f"{repository.removeprefix(DOCKER_HUB + '/')}@"
+    prefix = f"{listed(repository)}@"
     found = [d.removeprefix(prefix) for d in json.loads(printed) if d.startswith(prefix)]
     if not found or not is_digest(found[0]):
         raise Unavailable(f"the engine knows no digest of {repository}", hint="push it again")

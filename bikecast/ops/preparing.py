@@ -4,9 +4,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from bikecast.errors import BikecastError, HostGone, LockLost, Refused
+from bikecast.errors import CommandFailed, Refused
 from bikecast.ops import commands
-from bikecast.ops.commands import PROXY, Command, refresher_name, service_name
+from bikecast.ops.commands import (
+    LOG_LINES,
+    NEXT_SECRETS,
+    PROXY,
+    Command,
+    refresher_name,
+    service_name,
+)
 from bikecast.ops.host import Host
 from bikecast.ops.images import registry_host
 from bikecast.ops.site import Site, States, Target
@@ -35,11 +42,11 @@ def pull(site: Site, states: States, target: Target) -> None:
 
 
 def write_secrets(site: Site, states: States) -> None:
-    """Put the service's secrets where the idle colour will find them."""
+    """Have the service's secrets on every host; they go to the colour that is set aside for it."""
     for name, value in commands.secrets(site.env).items():
         site.on_all(
-            lambda h, name=name, value=value: commands.write_file(  # type: ignore[misc]
-                site.directory, site.token, f"secrets/{states[h].idle}/{name}", value
+            lambda _, name=name, value=value: commands.write_file(  # type: ignore[misc]
+                site.directory, site.token, f"{NEXT_SECRETS}/{name}", value
             ),
             tuple(states),
         )
@@ -47,15 +54,16 @@ def write_secrets(site: Site, states: States) -> None:
 
 def migrate(site: Site, states: States, target: Target) -> None:
     """Bring the database to the release's schema, once."""
-    state = states[site.first]
+    user = states[site.first].user
     image = site.image("api", target.digest)
     try:
-        site.first.run(commands.migrate(site.env, site.token, state.idle, state.user, image))
-    except (HostGone, LockLost):
-        raise
-    except BikecastError as error:
+        site.first.run(commands.migrate(site.env, site.token, user, image))
+    except CommandFailed as error:
+        said = [line for line in (error.said.strip() or error.out).splitlines() if line.strip()]
+        show(site, site.first, said[-LOG_LINES:])
         raise Refused(
-            f"the database could not be migrated: {error.what}", hint="nothing was changed"
+            f"the database could not be migrated: {error.what}",
+            hint="its last lines are above; nothing was changed",
         ) from error
     site.say("the database has the schema of this release")
 
@@ -107,8 +115,7 @@ def proxy_label(state: HostState) -> str:
 def set_aside(site: Site, states: States) -> None:
     """Stop what the idle colour runs, and keep it for the case that this release fails."""
     site.on_all(
-        lambda h: commands.set_aside(site.directory, site.token, states[h].idle),
-        tuple(h for h, s in states.items() if s.service(s.idle) or s.refresher(s.idle)),
+        lambda h: commands.set_aside(site.directory, site.token, states[h].idle), tuple(states)
     )
 
 
@@ -163,8 +170,7 @@ def wait_healthy(site: Site, containers: dict[Host, str]) -> None:
     for host, text in sick.items():
         why, _, lines = text.strip().partition("\n")
         site.say(f"{host.name}: {why}; the last lines of {containers[host]}:")
-        for line in lines.splitlines():
-            site.say(f"{host.name}|   {line}")
+        show(site, host, lines.splitlines())
     if sick:
         why = next(iter(sick.values())).partition("\n")[0]
         raise Refused(
@@ -203,15 +209,20 @@ def try_out(site: Site, release: str, colours: dict[Host, str]) -> None:
     site.say(f"{release}: smoke test passed on {_names(colours)}; {next(iter(seen.values()), '')}")
 
 
-def prepare(site: Site, states: States, target: Target, *, migrating: bool) -> None:
-    """Everything up to the switch; riders still have what they had."""
+def prepare(
+    site: Site, states: States, target: Target, *, migrating: bool, back: bool = False
+) -> None:
+    """Everything up to the switch; riders still have what they had.
+
+    :param back: it is an older release than the live one.
+    """
     pull(site, states, target)
     write_secrets(site, states)
     if migrating:
         migrate(site, states, target)
     start_proxies(site, states)
     set_aside(site, states)
-    start_idle(site, states, target, back=not migrating)
+    start_idle(site, states, target, back=back)
     try_out(site, target.release, {h: s.idle for h, s in states.items()})
 
 
@@ -232,6 +243,22 @@ def swap_refresher(site: Site, states: States, colours: dict[Host, str], target:
     site.say(f"{target.release}: refresher started on {host.name}")
 
 
+def see_refresher(site: Site, colour: str) -> None:
+    """Warn of a refresher that does not stay.
+
+    No failure of the release: its answers are right, and only age until a refresher runs.
+    """
+    host, name = site.first, refresher_name(colour)
+    text = host.run(commands.see_running(name)).strip()
+    if text != "running":
+        why, _, lines = text.partition("\n")
+        site.say(
+            f"warning: no refresher keeps the forecasts fresh: {name} on {host.name} does not "
+            f"stay, {why}; mend what it says and deploy again:"
+        )
+        show(site, host, lines.splitlines())
+
+
 def stop_refreshers(site: Site, states: States) -> None:
     """No refresher runs any more; those of a colour that stays are kept."""
     running = {
@@ -250,8 +277,13 @@ def show_logs(site: Site, containers: dict[Host, str]) -> None:
         lambda h: h.run(commands.last_lines(containers[h])), tuple(containers)
     )
     for host, text in found.items():
-        for line in text.strip().splitlines():
-            site.say(f"{host.name}|   {line}")
+        show(site, host, text.strip().splitlines())
+
+
+def show(site: Site, host: Host, lines: Iterable[str]) -> None:
+    """What something on a host said."""
+    for line in lines:
+        site.say(f"{host.name}|   {line}")
 
 
 def _names(hosts: Iterable[Host]) -> str:

@@ -1,7 +1,7 @@
 """Bring a release to riders, straight through: prepare, move, finish, or leave all as it was."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +10,17 @@ from bikecast.errors import BikecastError, LockLost, Refused
 from bikecast.ops import commands
 from bikecast.ops.commands import WATCH, service_name
 from bikecast.ops.host import Host, to_the_end
+from bikecast.ops.images import IMAGES, listed, repository
 from bikecast.ops.locking import locked
 from bikecast.ops.moving import back_to, bake, baseline, switch, went_back
-from bikecast.ops.preparing import prepare, put_back, show_logs, swap_refresher, try_out
+from bikecast.ops.preparing import (
+    prepare,
+    put_back,
+    see_refresher,
+    show_logs,
+    swap_refresher,
+    try_out,
+)
 from bikecast.ops.settling import settle
 from bikecast.ops.site import Site, States, Target, check_ready, look
 from bikecast.ops.state import Entry, parse_history
@@ -33,6 +41,9 @@ class How:
     bake: float = 30.0
 
 
+Ready = Callable[[Site, States, Target], None]
+
+
 class Held(Refused):
     """A canary stays at its weight until a person decides."""
 
@@ -46,9 +57,7 @@ def deploy(site: Site, target: Target, how: How, *, wait: float = 0) -> None:
     check_ready(look(site), time.time())
     with holding(site, f"deploy {target.release}", wait):
         states = settle(site, look(site))
-        with undone(site, states, target, "deploy"):
-            prepare(site, states, target, migrating=True)
-        move(site, states, target, how, "deploy")
+        bring(site, states, target, how, "deploy", partial(prepare, migrating=True))
         finish(site, states, target, "deploy")
 
 
@@ -63,24 +72,49 @@ def holding(
         yield
 
 
-@contextmanager
-def undone(site: Site, states: States, target: Target, action: str) -> Iterator[None]:
-    """Undo what was prepared if the block fails: riders have noticed nothing."""
+def bring(site: Site, states: States, target: Target, how: How, action: str, ready: Ready) -> None:
+    """Bring riders to a release step by step, or leave all hosts as they were.
+
+    :param ready: does all that is to be done before riders are moved.
+    :raises Refused: where the release failed after the switch; before it, what made it fail.
+    """
+    moving = False
     try:
-        yield
-    except LockLost:
+        ready(site, states, target)
+        moving = True
+        move(site, states, target, how)
+    except (LockLost, Held):
         raise
-    except BaseException:
-        still_ours(site, states)
-        to_the_end(lambda: put_back(site, states))
-        site.record(action, target, "failed before the switch", tuple(states))
+    except BaseException as error:
+        told = to_the_end(partial(_undo, site, states, error, moving))
+        verdict = "went back" if moving else "failed before the switch"
+        site.record(action, target, verdict, tuple(states))
+        if told is error:
+            raise
+        if isinstance(error, Exception):
+            raise told from error
+        site.say(str(told))
         raise
+
+
+def _undo(site: Site, states: States, why: BaseException, moving: bool) -> BaseException:
+    """Leave all as it was; the error that tells of it."""
+    still_ours(site, states)
+    if not moving:
+        put_back(site, states)
+        return why
+    told = went_back(site, states, why)
+    show_logs(site, {h: service_name(s.idle) for h, s in states.items()})
+    put_back(site, states)
+    # One that stays does no harm: it would bring riders where they are.
+    site.fleet.each(_without_watch(site), tuple(states))
+    return told
 
 
 def still_ours(site: Site, states: States) -> None:
-    """See that nobody took over, before anything is undone.
+    """See that nobody took over, before anything is undone or said to be live.
 
-    :raises LockLost: where somebody did; what is there now is not ours to undo.
+    :raises LockLost: where somebody did; what is there now is theirs.
     """
     beat = commands.keep_lock(site.directory, site.token)
     _, failed = site.fleet.each(lambda h: h.run(beat), tuple(states))
@@ -88,31 +122,15 @@ def still_ours(site: Site, states: States) -> None:
         raise lost
 
 
-def move(site: Site, states: States, target: Target, how: How, action: str) -> None:
-    """Bring riders to the idle colour step by step; if one step fails, all hosts go back."""
-    try:
-        if how.steps != (100,):
-            watch_over(site, states, target)
+def move(site: Site, states: States, target: Target, how: How) -> None:
+    """Bring riders to the idle colour step by step, a canary watched by the hosts themselves."""
+    if how.steps == (100,):
         _climb(site, states, target, how)
-    except (LockLost, Held):
-        raise
-    except BaseException as error:
-        still_ours(site, states)
-        told = to_the_end(partial(_go_back, site, states, error))
-        site.record(action, target, "went back", tuple(states))
-        if isinstance(error, Exception):
-            raise told from error
-        site.say(str(told))
-        raise
-    end_watch(site, states)
-
-
-def _go_back(site: Site, states: States, why: BaseException) -> BikecastError:
-    told = went_back(site, states, why)
-    show_logs(site, {h: service_name(s.idle) for h, s in states.items()})
-    put_back(site, states)
-    end_watch(site, states)
-    return told
+        return
+    watch_over(site, states, target)
+    _climb(site, states, target, how)
+    # Part of the climb: a host that kept its watch would go back alone, so then all of them do.
+    end_watch(site, tuple(states))
 
 
 def _climb(site: Site, states: States, target: Target, how: How) -> None:
@@ -153,9 +171,9 @@ def _judged(
 def hold(site: Site, states: States, target: Target, percent: int, found: Judgement) -> None:
     """Leave a canary where it is, unwatched, and say so.
 
-    :raises Held: always.
+    :raises Held: always, unless the watch could not be ended.
     """
-    end_watch(site, states)
+    end_watch(site, tuple(states))
     site.record("deploy", target, f"held at {percent} %")
     raise Held(
         f"{found.verdict.value}: {found.why}; the canary stays at {percent} %",
@@ -173,11 +191,13 @@ def watch_over(site: Site, states: States, target: Target) -> None:
     )
 
 
-def end_watch(site: Site, states: States) -> None:
-    """Nobody needs to go back by themselves any more."""
-    site.fleet.each(
-        lambda h: h.run(commands.remove(site.directory, site.token, WATCH)), tuple(states)
-    )
+def end_watch(site: Site, hosts: tuple[Host, ...]) -> None:
+    """No host is to go back by itself any more."""
+    site.fleet.all(_without_watch(site), hosts)
+
+
+def _without_watch(site: Site) -> Callable[[Host], str]:
+    return lambda host: host.run(commands.remove(site.directory, site.token, WATCH))
 
 
 def finish(site: Site, states: States, target: Target, action: str) -> None:
@@ -185,16 +205,28 @@ def finish(site: Site, states: States, target: Target, action: str) -> None:
 
     :raises BikecastError: where something of this failed; riders have the release all the same.
     """
+    still_ours(site, states)
     site.record(action, target, "live", tuple(states))
-    try:
+    with live_all_the_same(target):
         swap_refresher(site, states, {h: s.idle for h, s in states.items()}, target)
         site.on_all(lambda h: commands.drop_former(site.directory, site.token), tuple(states))
         _stop_former(site, states)
         prune(site, tuple(states), target)
+        if target.training and site.first in states:
+            see_refresher(site, states[site.first].idle)
+    site.say(f"{target.release}: live on {', '.join(h.name for h in states)}")
+
+
+@contextmanager
+def live_all_the_same(target: Target) -> Iterator[None]:
+    """Say of an error that riders have the release in spite of it."""
+    try:
+        yield
+    except LockLost:
+        raise  # What riders have is up to somebody else.
     except BikecastError as error:
         error.what = f"{target.release} is live, but: {error.what}"
         raise
-    site.say(f"{target.release}: live on {', '.join(h.name for h in states)}")
 
 
 def _stop_former(site: Site, states: States) -> None:
@@ -213,8 +245,8 @@ def prune(site: Site, hosts: tuple[Host, ...], target: Target) -> None:
     others = [t for t in last_lived(history(site, hosts)) if t != target]
     newest = [*others, target][-site.env.release.keep :]
     kept = [digest for t in newest for digest in (t.digest, t.training)]
-    image = site.env.registry.image
-    site.on_all(lambda h: commands.prune(site.directory, image, kept), hosts)
+    ours = [listed(repository(site.env.registry.image, image)) for image in IMAGES]
+    site.on_all(lambda h: commands.prune(site.directory, site.token, ours, kept), hosts)
 
 
 def last_lived(entries: dict[Host, list[Entry]]) -> list[Target]:

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from bikecast.errors import HostGone, InputError, Locked, Refused, UnknownName
+from bikecast.errors import BikecastError, HostGone, InputError, Locked, Refused, UnknownName
 from bikecast.ops import commands
 from bikecast.ops.commands import LOCK_EXPIRES, refresher_name, service_name
 from bikecast.ops.host import Host
@@ -19,17 +20,17 @@ from bikecast.ops.preparing import (
 )
 from bikecast.ops.release import (
     How,
+    bring,
     end_watch,
     finish,
     first_lived,
     history,
     holding,
-    move,
-    undone,
+    live_all_the_same,
 )
 from bikecast.ops.settling import common_release, settle
 from bikecast.ops.site import Site, States, Target, check_ready, look, look_if_up, releases
-from bikecast.ops.state import TRAINING
+from bikecast.ops.state import TRAINING, HostState, Lock
 from bikecast.ops.traffic import COLOURS, green_share
 
 WISH_WITHIN = 120.0  # seconds that a deployer may take to do what was asked of it
@@ -96,12 +97,11 @@ def way_back(states: States, to: str = "") -> dict[Host, str] | None:
 
 
 def _colours_of(states: States, release: str) -> dict[Host, str] | None:
-    found = {
-        h: colour
-        for h, s in states.items()
-        for colour in COLOURS
-        if (c := s.service(colour)) and c.release == release
-    }
+    found = {}
+    for host, state in states.items():
+        of = [(s.age, c) for c in COLOURS if (s := state.service(c)) and s.release == release]
+        if of:
+            found[host] = max(of)[1]
     return found if len(found) == len(states) else None
 
 
@@ -128,20 +128,29 @@ def _to_warm(site: Site, states: States, colours: dict[Host, str]) -> Target:
     seconds = time.monotonic() - began
     back = {h: c for h, c in colours.items() if h not in failed}
     site.say(f"{target.release}: switched {', '.join(h.name for h in back)} in {seconds:.2f} s")
-    site.record("rollback", target, "live", tuple(back))
-    with ThreadPoolExecutor(1) as aside:
+    with live_all_the_same(target), ThreadPoolExecutor(1) as aside:
         swapped = aside.submit(_swap_back, site, states, back, target)
-        try_out(site, target.release, dict.fromkeys(back, ""))
+        _try_back(site, target, tuple(back))
         swapped.result()
-    if any(s.canary for s in states.values()):
-        put_back(site, states)
-    if any(s.watched for s in states.values()):
-        end_watch(site, states)
+        if any(s.canary for s in states.values()):
+            put_back(site, {h: states[h] for h in back})
+        if any(s.watched for s in states.values()):
+            end_watch(site, tuple(back))
     if failed:
         raise HostGone(
             f"{', '.join(h.name for h in failed)} did not go back", hint="`inv rollback` again"
         )
     return target
+
+
+def _try_back(site: Site, target: Target, back: tuple[Host, ...]) -> None:
+    try:
+        try_out(site, target.release, dict.fromkeys(back, ""))
+    except BikecastError as error:
+        site.record("rollback", target, "live, but failed its smoke test", back)
+        error.hint = "see `inv logs`; `inv rollback` again goes one release further back"
+        raise
+    site.record("rollback", target, "live", back)
 
 
 def _target_of(states: States, colours: dict[Host, str]) -> Target:
@@ -166,34 +175,50 @@ def _swap_back(site: Site, states: States, colours: dict[Host, str], target: Tar
 
 def _to_image(site: Site, states: States, to: str) -> Target:
     states = settle(site, states)
-    target = older(site, states, to)
+    order = first_lived(history(site, tuple(states)))
+    target = named(order, to) if to else before(order, states)
     site.say(f"{target.release} is not warm any more: it is started from its image")
-    with undone(site, states, target, "rollback"):
-        prepare(site, states, target, migrating=False)
-    move(site, states, target, How(bake=0.0), "rollback")
+    back = order.index(target) < max(place(order, s) for s in states.values())
+    ready = partial(prepare, migrating=False, back=back)
+    bring(site, states, target, How(bake=0.0), "rollback", ready)
     finish(site, states, target, "rollback")
     return target
 
 
-def older(site: Site, states: States, to: str = "") -> Target:
-    """The release before the live one, or the named one, from the hosts' logs.
+def named(order: list[Target], release: str) -> Target:
+    """The release of that name; of a tag that was built anew what was built last.
 
-    :raises UnknownName: where no such release was ever live.
+    :param order: all that were ever live, by their age.
+    :raises UnknownName: where none of them is it.
     """
-    order = first_lived(history(site, tuple(states)))
-    known = [t.release for t in order]
-    if to:
-        if to not in known:
-            raise UnknownName(
-                f"no release {to!r} was live here (known: {', '.join(known) or 'none'})",
-                hint="see `inv releases`",
-            )
-        return order[known.index(to)]
-    live = next(iter(states.values())).release
-    first = known.index(live) if live in known else len(known)
-    if first == 0:
+    found = [t for t in order if t.release == release]
+    if not found:
+        known = ", ".join(dict.fromkeys(t.release for t in order))
+        raise UnknownName(
+            f"no release {release!r} was live here (known: {known or 'none'})",
+            hint="see `inv releases`",
+        )
+    return found[-1]
+
+
+def before(order: list[Target], states: States) -> Target:
+    """The release before the live one; of a mixed fleet the oldest that is live.
+
+    :raises Refused: where there is none.
+    """
+    places = {place(order, s) for s in states.values()}
+    found = order[: min(places) + (len(places) > 1)]
+    if not found:
+        live = next(iter(states.values())).release
         raise Refused(f"there is no release before {live or 'the first'}", hint="`inv releases`")
-    return order[first - 1]
+    return found[-1]
+
+
+def place(order: list[Target], state: HostState) -> int:
+    """Where a host's live release stands; behind all where it was never said to be live."""
+    service = state.service(state.live) if state.live else None
+    digests = [t.digest for t in order]
+    return digests.index(service.digest) if service and service.digest in digests else len(order)
 
 
 def decide(site: Site, word: str, tell: Callable[[float], None] = time.sleep) -> None:
@@ -205,17 +230,51 @@ def decide(site: Site, word: str, tell: Callable[[float], None] = time.sleep) ->
     states = look(site)
     if not any(s.canary for s in states.values()):
         raise InputError("no canary is under way", hint="see `inv status`")
-    locks = [s.lock for s in states.values() if s.lock and s.lock.age < LOCK_EXPIRES]
-    if not locks:
+    canaries = {h: (s.canary if word == "promote" else s.live) for h, s in states.items()}
+    wished = _target_of(states, {h: c for h, c in canaries.items() if c}).release
+    asked = {h: s.lock for h, s in states.items() if s.lock and s.lock.age < LOCK_EXPIRES}
+    if asked:
+        _ask(site, word, asked, tell)
+    else:
         _decide_alone(site, word)
-        return
-    site.on_all(lambda h: commands.wish(site.directory, word))
-    site.say(f"asked {told_owner(locks[0])} to {word}")
+    _see_done(site, word, wished)
+
+
+def _ask(site: Site, word: str, asked: dict[Host, Lock], tell: Callable[[float], None]) -> None:
+    """Leave a wish beside the locks of a deployer, and wait until it has done its work.
+
+    :raises Locked: where that takes too long; the wish is taken back.
+    """
+    site.on_all(lambda h: commands.wish(site.directory, asked[h].text, word), tuple(asked))
+    site.say(f"asked {told_owner(next(iter(asked.values())))} to {word}")
     until = time.monotonic() + WISH_WITHIN
     while not site.dry and any(s.lock for s in look(site).values()):
         if time.monotonic() > until:
-            raise Locked(f"nothing came of it within {WISH_WITHIN:.0f} s", hint="`inv status`")
+            # Refused where the lock has changed hands: there is no wish then.
+            site.fleet.each(
+                lambda h: h.run(commands.wish(site.directory, asked[h].text, "")), tuple(asked)
+            )
+            raise Locked(
+                f"nothing came of it within {WISH_WITHIN:.0f} s; it is not asked for any more",
+                hint="`inv status`",
+            )
         tell(1.0)
+
+
+def _see_done(site: Site, word: str, wished: str) -> None:
+    """See that riders have what was wished.
+
+    :raises Refused: naming what they have.
+    """
+    if site.dry:
+        return
+    others = {h.name: s for h, s in look(site).items() if s.canary or s.release != wished}
+    if others:
+        have = ", ".join(f"{name} has {s.release or 'nothing'}" for name, s in others.items())
+        raise Refused(
+            f"the canary was not {word}{'d' if word == 'promote' else 'ed'}: {have}",
+            hint="`inv releases` says how it ended",
+        )
 
 
 def _decide_alone(site: Site, word: str) -> None:
@@ -223,7 +282,7 @@ def _decide_alone(site: Site, word: str) -> None:
         states = look(site)
         colours = {h: s.idle if word == "promote" else s.live for h, s in states.items()}
         target = _target_of(states, {h: c for h, c in colours.items() if c})
-        end_watch(site, states)
+        end_watch(site, tuple(states))
         site.on_all(
             lambda h: commands.switch(
                 site.directory, site.token, green_share(colours[h] or "", 100)

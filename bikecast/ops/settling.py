@@ -77,7 +77,10 @@ def _unite(site: Site, states: States) -> bool:
 
 
 def common_release(states: States) -> tuple[str, dict[Host, str]] | None:
-    """The oldest release that runs on every host, and the colour that it has on each."""
+    """The oldest release that runs on every host, and the colour that it has on each.
+
+    None where it would be forward for some host, whose riders have an older one already.
+    """
     places: dict[str, dict[Host, str]] = {}
     for host, state in states.items():
         for colour in COLOURS:
@@ -88,9 +91,11 @@ def common_release(states: States) -> tuple[str, dict[Host, str]] | None:
     if not everywhere:
         return None
 
-    def made(release: str) -> str:
+    def age(release: str) -> tuple[bool, float]:
         services = [states[h].service(c) for h, c in everywhere[release].items()]
-        return min(s.created for s in services if s).isoformat()
+        return min(s.age for s in services if s)
 
-    oldest = min(everywhere, key=made)
-    return oldest, everywhere[oldest]
+    oldest = min(everywhere, key=age)
+    live = [s.service(s.live) for s in states.values() if s.live]
+    forward = any(s.age < age(oldest) for s in live if s)
+    return None if forward else (oldest, everywhere[oldest])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bikecast.errors import BikecastError, InputError
+from bikecast.errors import BikecastError, InputError, LockLost
 from bikecast.ops import commands
 from bikecast.ops.commands import Command
 from bikecast.ops.environment import Environment, Proxy
@@ -92,10 +92,15 @@ class Site:
     def record(
         self, action: str, target: Target, verdict: str, hosts: tuple[Host, ...] | None = None
     ) -> None:
-        """Write how some work ended into the log of each host that answers."""
-        line = commands.record(self.directory, self.entry(action, target, verdict))
+        """Write how some work ended into the log of each host that answers.
+
+        :raises LockLost: where the host is somebody else's by now, whose word counts.
+        """
+        line = commands.record(self.directory, self.token, self.entry(action, target, verdict))
         _, failed = self.fleet.each(lambda h: h.run(line), hosts)
         for error in failed.values():
+            if isinstance(error, LockLost):
+                raise error
             self.say(f"not written into the log: {error.what}")
 
 

@@ -48,6 +48,15 @@ class Container:
         return self.labels.get(DIGEST, "")
 
     @property
+    def age(self) -> tuple[bool, float]:
+        """Sorts the containers of a host by the age of their releases, the oldest first.
+
+        One that a rollback started runs an older release than all that were there before it.
+        """
+        back, made = BACK in self.labels, self.created.timestamp()
+        return not back, -made if back else made
+
+    @property
     def running(self) -> bool:
         """Whether it runs, and not only for a moment."""
         return self.status == "running"

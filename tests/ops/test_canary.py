@@ -178,10 +178,10 @@ def killed_at(hosts, share):
     assert shares(hosts) == [share, share] and all(WATCH in h.containers() for h in hosts)
 
 
-def watched(host, expires):
-    """Let the watch look some times; the share of green afterwards."""
+def watched(host, expires, token=""):
+    """Let the watch of a deployer look some times; the share of green afterwards."""
     text = commands.WATCHING.strip().replace("while sleep 1; do", "for i in 1 2 3; do", 1)
-    token = (host.root / "lock" / "token").read_text()
+    token = token or (host.root / "lock" / "token").read_text()
     host.run(commands.script(text, DIRECTORY, token, 100, expires, '{"verdict": "by itself"}'))
     return host.state().green
 
@@ -207,9 +207,58 @@ def test_the_watch_leaves_the_canary_of_another_deployer_alone(hosts):
     token = (one.root / "lock" / "token").read_text()
     (one.root / "lock" / "token").write_text("another")
     one.expire()
-    text = commands.WATCHING.strip().replace("while sleep 1; do", "for i in 1 2 3; do", 1)
-    one.run(commands.script(text, DIRECTORY, token, 100, 30, "{}"))
-    assert one.state().green == 95
+    assert watched(one, 30, token) == 95
+
+
+def test_a_canary_goes_back_by_itself_where_the_lock_was_broken(hosts):
+    """Its deployer can do nothing more; once somebody else was at work the watch is harmless."""
+    killed_at(hosts, 95)
+    one = hosts[0]
+    token = (one.root / "lock" / "token").read_text()
+    one.run(commands.break_lock(DIRECTORY))
+    assert watched(one, 30, token) == 100
+    one.run(commands.take_lock(DIRECTORY, "another", "{}"))
+    one.run(commands.switch(DIRECTORY, "another", 95))
+    one.run(commands.release_lock(DIRECTORY, "another"))
+    assert watched(one, 30, token) == 95
+
+
+def test_a_watch_that_stays_does_no_harm_once_its_deployer_has_ended(hosts):
+    """A lock that was given back is no sign of a deployer that died."""
+    riders(hosts)
+    tokens, one = set(), hosts[0]
+    ask = one.before
+
+    def see(command):
+        ask(command)
+        file = one.root / "lock" / "token"
+        tokens.update({file.read_text()} if file.exists() else {})
+
+    one.before = see
+    deploy(Deployer(hosts).site, target("c"), CANARY)
+    assert watched(one, 0, tokens.pop()) == 0
+
+
+@pytest.mark.parametrize("kind", ["fails", "lost", "gone"])
+def test_a_watch_that_cannot_be_ended_takes_every_host_back(hosts, kind):
+    """Where one host would go back by itself, all go: the fleet is not mixed."""
+    riders(hosts)
+    plain = Deployer(hosts)
+    deploy(plain.site, target("c"), CANARY)
+    at = plain.steps["two"].index("remove")
+    riders(hosts, green=GOOD, blue=GOOD)
+    deployer = Deployer(hosts, faults=(Fault(kind, "two", at),))
+    with pytest.raises(Refused, match="two.*went back"):
+        deploy(deployer.site, target("d"), CANARY)
+    assert deployer.happened and deployer.steps["two"][at] == "remove"
+    one, two = hosts
+    assert live((one,)) == {"c": 1}
+    if kind == "gone":
+        two.expire()
+        assert watched(two, commands.LOCK_EXPIRES) == 100
+        rollback(Deployer(hosts).site)
+    else:
+        assert_settled(hosts, "c")
 
 
 def test_the_watch_is_given_what_it_needs(hosts):
@@ -269,8 +318,41 @@ def test_a_weight_that_one_host_does_not_take_goes_back_everywhere(hosts, name, 
 
 
 def test_a_promotion_waits_no_longer_than_the_deployer_may_take(hosts, monkeypatch):
-    """It says that nothing came of it."""
+    """It says that nothing came of it, and does not stay to surprise anybody."""
     killed_at(hosts, 95)
     monkeypatch.setattr("bikecast.ops.rollback.WISH_WITHIN", -1.0)
-    with pytest.raises(Locked, match="nothing came of it"):
-        decide(Deployer(hosts).site, "promote", tell=lambda seconds: None)
+    deployer = Deployer(hosts)
+    with pytest.raises(Locked, match="nothing came of it.* not asked for any more"):
+        decide(deployer.site, "promote", tell=lambda seconds: None)
+    assert deployer.tells("asked ann@laptop")
+    assert not any((h.root / "lock" / "wish").exists() for h in hosts)
+
+
+def test_a_promotion_of_a_canary_does_not_promote_the_next_one(hosts):
+    """Its deployer was killed with the wish unheard; the next one's figures decide."""
+    killed_at(hosts, 95)
+    for host in hosts:
+        host.run(commands.wish(DIRECTORY, host.state().lock.text, "promote"))
+        host.expire()
+    riders(hosts, blue=BROKEN)
+    with pytest.raises(Refused, match="at 5 %: .*answers failed"):
+        deploy(Deployer(hosts).site, target("d"), CANARY)
+    assert_settled(hosts, "b")
+
+
+@pytest.mark.parametrize(("word", "done"), [("promote", "promoted"), ("abort", "aborted")])
+def test_a_decision_that_came_to_nothing_is_told(hosts, word, done):
+    """Its deployer ended otherwise than was wished: exit code 1, and what riders have."""
+    killed_at(hosts, 95)
+
+    def end_otherwise(seconds):
+        for host in hosts:
+            host.expire()
+        decide(Deployer(hosts).site, {"promote": "abort", "abort": "promote"}[word])
+
+    have = target({"promote": "b", "abort": "c"}[word]).release
+    with pytest.raises(
+        Refused, match=f"the canary was not {done}: one has {have}, two has {have}; `inv releases`"
+    ) as error:
+        decide(Deployer(hosts).site, word, tell=end_otherwise)
+    assert error.value.exit_code == 1

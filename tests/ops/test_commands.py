@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -70,11 +72,11 @@ def test_the_refresher_is_started_word_by_word():
 
 def test_the_database_is_migrated_word_by_word():
     """By a container that is gone afterwards and is never started again."""
-    found = commands.migrate(ENV, "token", "blue", "1000:1000", IMAGE)
+    found = commands.migrate(ENV, "token", "1000:1000", IMAGE)
     assert docker(found) == (
         "docker run --rm --user 1000:1000 "
         f"{HARDENED.removesuffix(' --restart unless-stopped')} {SETTINGS} "
-        f"--volume {DIRECTORY}/secrets/blue:/run/secrets:ro {IMAGE} db upgrade"
+        f"--volume {DIRECTORY}/secrets/next:/run/secrets:ro {IMAGE} db upgrade"
     )
 
 
@@ -123,12 +125,12 @@ def every_command(env):
     return [
         commands.look(DIRECTORY),
         commands.pull("registry.test", env.registry.username, password, [IMAGE]),
-        commands.migrate(env, "token", "blue", "1:1", IMAGE),
+        commands.migrate(env, "token", "1:1", IMAGE),
         commands.start_service(env, "token", "blue", "1:1", IMAGE, labels),
         commands.start_refresher(env, "token", "blue", "1:1", IMAGE, labels),
         commands.start_watch(env, "token", "1:1", 5, {"who": "ann"}),
         commands.start_proxy(env, "token", "bikecast-proxy", "1:1", "i7", labels),
-        commands.prune(DIRECTORY, env.registry.image, [target("a").digest]),
+        commands.prune(DIRECTORY, "token", [env.registry.image], [target("a").digest]),
         setup.ask(env),
         *more,
     ]
@@ -256,6 +258,41 @@ def test_a_file_is_written_whole_for_its_owner_alone(fresh):
     assert [p.name for p in file.parent.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("came", ["", "sec"])
+def test_a_file_that_came_in_part_is_refused(fresh, came):
+    """As where the connection was lost: what was there stays, and nothing is left over."""
+    one = fresh[0]
+    hold(one)
+    one.run(commands.write_file(DIRECTORY, "token", "secrets/blue/x", "first"))
+    before = one.everything()
+    cut = replace(commands.write_file(DIRECTORY, "token", "secrets/blue/x", "second"), stdin=came)
+    with pytest.raises(CommandFailed, match=f"one: only {len(came)} of 6 bytes of secrets/blue/x"):
+        one.run(cut)
+    assert one.everything() == before
+
+
+def test_whoever_sends_slowly_is_in_nobodys_way(fresh):
+    """A lock can be taken over while a file of its former owner is still under way."""
+    one = fresh[0]
+    hold(one)
+    text = commands.write_file(DIRECTORY, "token", "secrets/blue/x", "secret").text()
+    slow = subprocess.Popen(
+        ["/bin/sh", "-c", text.replace(DIRECTORY, str(one.root))],
+        env=one.environ,
+        stdin=subprocess.PIPE,
+    )
+    try:
+        until = time.monotonic() + 10
+        while not any(p.name.startswith(".new") for p in (one.root / "secrets").iterdir()):
+            assert time.monotonic() < until, "it did not begin"
+        assert one.shell(f"flock -n {DIRECTORY}/guard true")[0] == 0
+        one.run(commands.break_lock(DIRECTORY))
+    finally:
+        slow.communicate(b"secret", timeout=10)
+    assert slow.returncode == commands.LOST
+    assert list((one.root / "secrets").rglob("*")) == []
+
+
 def test_a_pull_forgets_the_login(fresh):
     """No password stays on the host; what is there already is not pulled again."""
     one = fresh[0]
@@ -310,23 +347,28 @@ def test_the_last_lines_of_what_is_not_there_are_the_reason(hosts):
 
 
 def test_pruning_keeps_what_is_named_and_what_is_in_use(hosts):
-    """Images of others are left alone."""
+    """Images of others are left alone, also where their name begins as ours."""
     one = hosts[0]
-    old = [f"{REGISTRY}{suffix}@{target('z').digest}" for suffix in ("", "-training")]
-    for name in (*old, "registry.test/org/other@sha256:1", "postgres@sha256:2"):
+    hold(one)
+    ours = [f"{REGISTRY}{suffix}" for suffix in ("", "-training")]
+    old = [f"{name}@{target('z').digest}" for name in ours]
+    others = {f"{REGISTRY}-lab@sha256:1", f"{REGISTRY}/lab@sha256:1", "postgres@sha256:2"}
+    for name in (*old, *others):
+        (one.docker / "images" / name).parent.mkdir(exist_ok=True)
         (one.docker / "images" / name).write_text("healthy\nx\n")
     keep = [target("b").digest, target("b").training]
-    gone = one.run(commands.prune(DIRECTORY, REGISTRY, keep)).split()
+    gone = one.run(commands.prune(DIRECTORY, "token", ours, keep)).split()
     assert sorted(gone) == sorted(old)
     assert f"{REGISTRY}@{target('a').digest}" in one.images(), "a container runs from it"
-    assert {"postgres@sha256:2", "registry.test/org/other@sha256:1"} <= set(one.images())
+    assert others <= set(one.images())
 
 
 def test_the_log_of_releases_is_only_added_to(fresh):
     """One line of JSON each, whatever stands in it."""
     one = fresh[0]
+    hold(one)
     for who in ("ann", "o'neil \\ %s"):
-        one.run(commands.record(DIRECTORY, {"who": who}))
+        one.run(commands.record(DIRECTORY, "token", {"who": who}))
     lines = one.run(commands.history(DIRECTORY, 10)).splitlines()
     assert [json.loads(line)["who"] for line in lines] == ["ann", "o'neil \\ %s"]
     assert one.run(commands.history(DIRECTORY, 1)).splitlines() == lines[1:]

@@ -11,7 +11,7 @@ from bikecast.errors import CommandFailed, HostGone, Locked, LockLost
 from bikecast.ops import commands, locking
 from bikecast.ops.locking import has_ended, locked, machine, owner_line, started, told_owner
 from bikecast.ops.release import How, deploy
-from bikecast.ops.state import Lock
+from bikecast.ops.state import Lock, parse_history
 
 
 @pytest.fixture
@@ -187,13 +187,31 @@ def test_a_host_that_hangs_holds_up_no_other_hosts_heartbeat(take, fresh, monkey
     assert commands.keep_lock(DIRECTORY, "token").timeout == 10
 
 
+def test_a_wish_goes_with_the_owner_it_was_made_of(take, fresh):
+    """Whoever takes the lock over was asked for nothing; a retry of the same owner keeps it."""
+    one = fresh[0]
+    owner = owner_line("bob", "a canary")
+    one.run(commands.take_lock(DIRECTORY, "old", owner))
+    one.run(commands.wish(DIRECTORY, owner, "promote"))
+    one.run(commands.take_lock(DIRECTORY, "old", owner))
+    assert (one.root / "lock" / "wish").read_text() == "promote"
+    one.expire()
+    with take():
+        assert not (one.root / "lock" / "wish").exists()
+        with pytest.raises(CommandFailed, match="its deployer is not at work any more"):
+            one.run(commands.wish(DIRECTORY, owner, "promote"))
+        assert not (one.root / "lock" / "wish").exists()
+
+
 def test_a_busy_guard_is_no_lost_lock(fresh):
     """Somebody's command takes long: the lock is still ours, so that is told as what it is."""
     one = fresh[0]
     one.run(commands.take_lock(DIRECTORY, "token", owner_line("ann", "work")))
     (one.path / "flock").write_text("#!/bin/sh\nexit 1\n")
     (one.path / "flock").chmod(0o755)
-    with pytest.raises(CommandFailed, match="one: its lock was busy for 10 s; see inv status"):
+    with pytest.raises(
+        CommandFailed, match="one: its lock was busy for 10 s: inv status .*keeping its lock"
+    ):
         one.run(commands.keep_lock(DIRECTORY, "token"))
 
 
@@ -233,7 +251,7 @@ def changing(env, token):
     return {
         "switch": commands.switch(directory, token, 0),
         "write": commands.write_file(directory, token, "secrets/blue/database_url", "x"),
-        "migrate": commands.migrate(env, token, "blue", "1:1", image),
+        "migrate": commands.migrate(env, token, "1:1", image),
         "service": commands.start_service(env, token, "blue", "1:1", image, labels),
         "refresher": commands.start_refresher(env, token, "blue", "1:1", image, labels),
         "watch": commands.start_watch(env, token, "1:1", 100, {}),
@@ -243,6 +261,8 @@ def changing(env, token):
         "drop former": commands.drop_former(directory, token),
         "remove": commands.remove(directory, token, "bikecast-blue"),
         "kill": commands.kill(directory, token, "bikecast-refresher-green"),
+        "record": commands.record(directory, token, {"verdict": "live"}),
+        "prune": commands.prune(directory, token, [env.registry.image], []),
         "announce": commands.announce(directory, token, "i"),
         "replace proxy": commands.replace_proxy(directory, token, "i"),
         "keep": commands.keep_lock(directory, token),
@@ -265,14 +285,35 @@ def test_a_deployer_without_the_lock_changes_nothing(hosts, name, lock):
     assert one.everything() == before
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("at", ["pull", "switch", "record", "run blue"])
-def test_a_deployer_that_was_stalled_leaves_all_to_its_successor(hosts, at):
-    """Its lock was taken over while it slept; it wakes up and gives in."""
-    done = []
+def test_a_deployer_that_lost_one_host_says_of_none_that_its_release_is_live(hosts):
+    """Its lock on the other is broken while riders are watched."""
+    met = []
 
     def overtake(command):
-        if name_of(command) == at and not done:
+        met.append(name_of(command))
+        if met.count("traffic") == 3 and met[-1] == "traffic":
+            hosts[1].run(commands.break_lock(DIRECTORY))
+
+    hosts[0].before = overtake
+    with pytest.raises(LockLost, match="^two: the lock is not ours"):
+        deploy(Deployer(hosts).site, target("c"), How(bake=0))
+    for host in hosts:
+        assert target("c").release not in (host.root / "history.jsonl").read_text()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [("pull", 1), ("run blue", 1), ("switch", 1), ("traffic", 3), ("record", 1), ("prune", 1)],
+    ids=["pull", "run", "switch", "bake", "record", "prune"],
+)
+def test_a_deployer_that_was_stalled_leaves_all_to_its_successor(hosts, at, number):
+    """Its lock was taken over while it slept; it wakes up, gives in, and claims nothing."""
+    met, done = [], []
+
+    def overtake(command):
+        met.append(name_of(command))
+        if met.count(at) == number and not done:
             done.append(at)
             for host in hosts:
                 host.expire()
@@ -283,4 +324,7 @@ def test_a_deployer_that_was_stalled_leaves_all_to_its_successor(hosts, at):
     with pytest.raises(LockLost):
         deploy(deployer.site, target("c"), How(bake=0))
     assert done and live(hosts) == {"d": 2}
+    for host in hosts:
+        last = parse_history((host.root / "history.jsonl").read_text())[-1]
+        assert (last.who, last.release[0], last.verdict) == ("bob", "d", "live")
     assert hosts[0].running()[f"bikecast-refresher-{hosts[0].answers()[0]}"] == "d"

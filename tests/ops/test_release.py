@@ -1,34 +1,49 @@
 """A release from start to end on two hosts, and cut off at each of its steps in every way."""
 
+import os
 import re
 import shutil
+import signal
 
 import pytest
-from local_host import WITHIN, Deployer, Fault, environment, live, target
+from local_host import (
+    REGISTRY,
+    SECRETS,
+    WITHIN,
+    Deployer,
+    Fault,
+    environment,
+    live,
+    name_of,
+    target,
+)
 
 from bikecast.errors import BikecastError, CommandFailed, InputError, Locked, Refused
-from bikecast.ops import commands
+from bikecast.ops import commands, release
 from bikecast.ops.release import How, deploy, first_lived, last_lived
 from bikecast.ops.rollback import rollback
 from bikecast.ops.state import parse_history
 from bikecast.ops.tasks.common import told
 
 AT_ONCE = How(bake=0)
+# The settings of a release that fails are not to reach those that riders have or go back to.
+CHANGED = environment((SECRETS["database"], "postgresql://another"))
 
 # What a release does on the first host, and on every other.
 FIRST = (
     *("look", "take lock", "look", "pull", "write", "run", "set aside", "run blue"),
-    *("wait healthy", "ask", "traffic", "switch", "ask", "traffic", "traffic", "remove", "record"),
-    *("kill", "run refresher-blue", "remove", "history", "prune", "give lock back"),
+    *("wait healthy", "ask", "traffic", "switch", "ask", "traffic", "traffic", "record", "kill"),
+    *("run refresher-blue", "drop former", "history", "prune", "see refresher", "give lock back"),
 )
-OTHER = tuple(s for s in FIRST if s not in ("run", "kill", "run refresher-blue"))
-READING = ("look", "wait healthy", "ask", "traffic", "history")
+ALONE = ("run", "kill", "run refresher-blue", "see refresher")
+OTHER = tuple(s for s in FIRST if s not in ALONE)
+READING = ("look", "wait healthy", "ask", "traffic", "history", "see refresher")
 CHANGING = tuple(s for s in FIRST if s not in READING)
 STEPS = {"one": FIRST, "two": OTHER}
 SWITCHED = {name: steps.index("switch") for name, steps in STEPS.items()}
 PROVED = {name: steps.index("record") for name, steps in STEPS.items()}
 # A release does not fail for these: it is there all the same.
-FORGIVEN = ("remove", "record", "give lock back")
+FORGIVEN = ("record", "give lock back")
 BEFORE = {
     "one": {
         "bikecast-blue": "a",
@@ -59,20 +74,17 @@ def every_step(kind, names=("one", "two"), quick=FIRST, reading=True):
 
 def released(fault):
     """Whether the release had proved itself before the fault."""
-    return fault.step >= PROVED[fault.host] - (STEPS[fault.host][fault.step] == "remove")
+    return fault.step >= PROVED[fault.host]
 
 
 def forgiven(fault):
     """Whether a release goes on where this fails."""
-    step = STEPS[fault.host][fault.step]
-    return step in ("record", "give lock back") or (
-        step == "remove" and fault.step < PROVED[fault.host]
-    )
+    return STEPS[fault.host][fault.step] in FORGIVEN
 
 
 def cut_off(hosts, fault):
-    """Deploy release c with a fault; the deployer, and the error."""
-    deployer = Deployer(hosts, faults=(fault,))
+    """Deploy release c, with another database, and with a fault; the deployer, and the error."""
+    deployer = Deployer(hosts, CHANGED, faults=(fault,))
     error = None
     try:
         deploy(deployer.site, target("c"), AT_ONCE)
@@ -87,6 +99,13 @@ def assert_as_before(host):
     assert host.answers() == ("green", target("b").release)
     assert host.running() == BEFORE[host.name]
     assert not any(name.endswith("-former") for name in host.containers())
+    assert secrets(host) == {colour: SECRETS["database"] for colour in ("blue", "green")}
+
+
+def secrets(host):
+    """What the service of each colour is told of its database."""
+    folders = (host.root / "secrets").iterdir()
+    return {f.name: (f / "database_url").read_text() for f in folders}
 
 
 def assert_unlocked(*hosts):
@@ -110,19 +129,19 @@ def test_a_release_goes_straight_through(hosts):
     deployer = Deployer(hosts)
     deploy(deployer.site, target("c"), AT_ONCE)
     assert {name: tuple(steps) for name, steps in deployer.steps.items()} == STEPS
-    release = target("c").release
-    smoke = f"{release}: smoke test passed on one, two; A.10: model 7, as of 2026-01-02T03:00:00Z"
+    name = target("c").release
+    smoke = f"{name}: smoke test passed on one, two; A.10: model 7, as of 2026-01-02T03:00:00Z"
     assert deployer.said == [
-        f"{release}: pulled on one, two",
+        f"{name}: pulled on one, two",
         "the database has the schema of this release",
-        f"{release}: healthy on one (blue), two (blue)",
+        f"{name}: healthy on one (blue), two (blue)",
         f"{smoke}, ready",
-        f"{release}: has 100 % of the requests",
+        f"{name}: has 100 % of the requests",
         f"{smoke}, ready",
         "at 100 %: too little traffic; 0 of 0 answers failed (0.0%, before: 0.0%); "
         "50 answers are needed",
-        f"{release}: refresher started on one",
-        f"{release}: live on one, two",
+        f"{name}: refresher started on one",
+        f"{name}: live on one, two",
     ]
     one, two = hosts
     assert one.running() == {
@@ -214,7 +233,7 @@ def test_a_host_that_drops_out_is_named_and_mended(hosts, fault):
         if fault.step <= SWITCHED[fault.host]:
             assert live(hosts) == {"b": 2}
         else:
-            assert f"{gone.name} did not answer and may still have the new" in str(error)
+            assert f"{gone.name} could not and may still have the new" in str(error)
     else:
         assert live(hosts) == {"c": 2}
     gone.expire()
@@ -238,6 +257,7 @@ def test_the_next_command_finishes_what_a_killed_deployer_left(hosts, fault):
     assert_one_release(hosts, "d")
     assert all(len(h.containers()) <= 5 for h in hosts)
     assert not any(name.endswith("-former") for h in hosts for name in h.containers())
+    assert all(set(secrets(h)) == {"blue", "green"} for h in hosts)
     assert hosts[0].running()[f"bikecast-refresher-{hosts[0].answers()[0]}"] == "d"
 
 
@@ -245,7 +265,7 @@ def test_the_next_command_finishes_what_a_killed_deployer_left(hosts, fault):
 @pytest.mark.parametrize("fault", every_step("stopped", names=("one",), quick=CHANGING))
 def test_a_deployer_that_is_told_to_stop_leaves_order(hosts, fault):
     """SIGTERM at any step: what was under way is undone unless it was done."""
-    deployer = Deployer(hosts, faults=(fault,))
+    deployer = Deployer(hosts, CHANGED, faults=(fault,))
     with pytest.raises(SystemExit) as ended, told():
         deploy(deployer.site, target("c"), AT_ONCE)
     assert deployer.happened and ended.value.code == 143
@@ -267,10 +287,47 @@ def test_an_impatient_person_does_not_cut_off_the_way_back(hosts, step):
     """SIGTERM while a release that failed goes back: it goes back whole."""
     second_ask = FIRST.index("ask", SWITCHED["one"])
     faults = Fault("fails", "one", second_ask), Fault("stopped", "one", second_ask + 1 + step)
-    deployer = Deployer(hosts, faults=faults)
+    deployer = Deployer(hosts, CHANGED, faults=faults)
     with pytest.raises(SystemExit), told():
         deploy(deployer.site, target("c"), AT_ONCE)
     assert deployer.happened and deployer.steps["one"][second_ask + 1 + step] == CLEANING[step]
+    for host in hosts:
+        assert_as_before(host)
+    assert_unlocked(*hosts)
+
+
+@pytest.mark.parametrize("at", ["wait healthy", "ask", "switch"])
+def test_a_signal_as_a_failure_begins_to_be_undone_does_not_cut_that_off(hosts, at):
+    """Between the end of the work and its clean-up, while the hosts are asked whose they are."""
+    fault = Fault("fails", "one", FIRST.index(at))
+    deployer = Deployer(hosts, CHANGED, faults=(fault,))
+    sent = []
+
+    def stop(command):
+        if name_of(command) == "heartbeat" and deployer.happened and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    hosts[0].before = stop
+    with pytest.raises(SystemExit) as ended, told():
+        deploy(deployer.site, target("c"), AT_ONCE)
+    assert sent and ended.value.code == 143
+    for host in hosts:
+        assert_as_before(host)
+    assert_unlocked(*hosts)
+
+
+@pytest.mark.parametrize("how", [AT_ONCE, How((5, 100), 0)], ids=["blue-green", "canary"])
+def test_a_signal_between_getting_ready_and_moving_riders_leaves_order(hosts, monkeypatch, how):
+    """There is no moment at which nobody would undo what was done."""
+
+    def stopped(*words):
+        os.kill(os.getpid(), signal.SIGTERM)
+        move(*words)
+
+    move = release.move
+    monkeypatch.setattr(release, "move", stopped)
+    with pytest.raises(SystemExit), told():
+        deploy(Deployer(hosts, CHANGED).site, target("c"), how)
     for host in hosts:
         assert_as_before(host)
     assert_unlocked(*hosts)
@@ -309,9 +366,46 @@ def test_a_release_that_does_not_pass_leaves_all_as_they_were(hosts, behaviour, 
     for host in hosts[1:] if behaviour != "unmigratable" else hosts:
         host.offer(target("c"), behaviour, commit)
     with pytest.raises(Refused, match=says):
-        deploy(Deployer(hosts).site, target("c"), AT_ONCE)
+        deploy(Deployer(hosts, CHANGED).site, target("c"), AT_ONCE)
     for host in hosts:
         assert_as_before(host)
+
+
+def test_a_migration_that_fails_is_told_with_its_last_lines(hosts):
+    """One line says that it failed, those above it why."""
+    hosts[0].offer(target("c"), "unmigratable")
+    deployer = Deployer(hosts)
+    with pytest.raises(Refused, match="a column is missing.*its last lines are above"):
+        deploy(deployer.site, target("c"), AT_ONCE)
+    shown = [line for line in deployer.said if line.startswith("one|")]
+    assert len(shown) == commands.LOG_LINES
+    assert shown[-2:] == ["one|   step 29", "one|   cannot migrate: a column is missing"]
+
+
+def test_a_refresher_that_does_not_stay_is_a_warning(hosts):
+    """Riders have the release, whose forecasts only age: exit code 0, and what it said last."""
+    training = hosts[0].docker / "registry" / f"{REGISTRY}-training@{target('c').training}"
+    training.write_text(f"crashing\n{target('c').release}\n")
+    deployer = Deployer(hosts)
+    deploy(deployer.site, target("c"), AT_ONCE)
+    assert_one_release(hosts, "c")
+    assert deployer.said[-3:] == [
+        "warning: no refresher keeps the forecasts fresh: bikecast-refresher-blue on one does not "
+        "stay, it is running, restarted 2 times; mend what it says and deploy again:",
+        "one|   bikecast-refresher-blue started",
+        f"{target('c').release}: live on one, two",
+    ]
+
+
+def test_a_release_has_secrets_of_its_own(hosts):
+    """Those of the release to go back to stay as they were."""
+    deploy(Deployer(hosts, CHANGED).site, target("c"), AT_ONCE)
+    for host in hosts:
+        assert secrets(host) == {"blue": "postgresql://another", "green": SECRETS["database"]}
+    rollback(Deployer(hosts, CHANGED).site)
+    deploy(Deployer(hosts).site, target("d"), AT_ONCE)
+    for host in hosts:
+        assert secrets(host) == dict.fromkeys(("blue", "green"), SECRETS["database"])
 
 
 def test_a_registry_that_is_gone_changes_nothing(hosts):

@@ -1,6 +1,7 @@
 """The way back, from wherever things stand."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from local_host import Deployer, Fault, environment, live, target
@@ -9,16 +10,29 @@ from bikecast.errors import BikecastError, HostGone, InputError, Refused, Unknow
 from bikecast.ops import commands
 from bikecast.ops.release import How, deploy
 from bikecast.ops.rollback import rollback
+from bikecast.ops.state import parse_history
 
 AT_ONCE = How(bake=0)
 # From the warm colour, on the first host and on the other.
 STEPS = {
     "one": (
-        *("present", "take lock", "look", "switch", "record", "kill", "start", "ask"),
+        *("present", "take lock", "look", "switch", "kill", "start", "ask", "record"),
         "give lock back",
     ),
-    "two": ("present", "take lock", "look", "switch", "record", "ask", "give lock back"),
+    "two": ("present", "take lock", "look", "switch", "ask", "record", "give lock back"),
 }
+# By an image, the same.
+BEGUN = ("present", "take lock", "look", "history", "pull", "write", "set aside")
+ENDED = ("drop former", "history", "prune")
+MOVED = ("wait healthy", "ask", "traffic", "switch", "ask", "traffic", "traffic", "record")
+BY_IMAGE = {
+    "one": (
+        *(*BEGUN, "run blue", *MOVED, "kill", "run refresher-blue", *ENDED, "see refresher"),
+        "give lock back",
+    ),
+    "two": (*BEGUN, "run blue", *MOVED, *ENDED, "give lock back"),
+}
+READING = ("present", "look", "ask", "history", "traffic", "wait healthy", "see refresher")
 
 
 def back(hosts, to="", **more):
@@ -138,30 +152,108 @@ def test_a_wrong_clock_is_refused(three, monkeypatch):
         back(three)
 
 
-def cuts():
+def cuts(of):
     """Every way to be cut off at every step; what only looks and a plain failure with ``--all``."""
     for kind in ("fails", "lost", "killed"):
-        for name, steps in STEPS.items():
+        for name, steps in of.items():
             for number, step in enumerate(steps):
-                quick = kind != "fails" and step not in ("present", "look", "ask")
+                quick = kind != "fails" and step not in READING
                 marks = () if quick else pytest.mark.full
                 yield pytest.param(kind, name, number, marks=marks, id=f"{kind}-{name}-{step}")
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize(("kind", "name", "step"), list(cuts()))
-def test_a_rollback_cut_off_at_any_step_is_finished_by_the_next(three, kind, name, step):
-    """Cut off, then again: one release everywhere, b or, where that was done, a."""
-    deployer = Deployer(three, faults=(Fault(kind, name, step),))
+def cut_off(hosts, kind, name, step):
+    """Roll back with a fault, as long as it lasts; its deployer."""
+    deployer = Deployer(hosts, faults=(Fault(kind, name, step),))
     try:
         rollback(deployer.site)
     except BikecastError as error:
         assert kind == "killed" or name in str(error)
     assert deployer.happened
+    for host in hosts:
+        host.expire()
+    return deployer
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("kind", "name", "step"), list(cuts(STEPS)))
+def test_a_rollback_cut_off_at_any_step_is_finished_by_the_next(three, kind, name, step):
+    """Cut off, then again: one release everywhere, b or, where that was done, a."""
+    cut_off(three, kind, name, step)
     found = live(three)
     assert set(found) <= {"b", "c"}
+    rollback(Deployer(three).site)
+    assert live(three) == {"a" if set(found) == {"b"} else "b": 2}
+    assert not any((h.root / "lock").exists() for h in three)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("kind", "name", "step"), list(cuts(BY_IMAGE)))
+def test_a_rollback_by_image_cut_off_at_any_step_never_goes_forward(three, kind, name, step):
+    """From b to a: whichever of them riders had meanwhile, the next rollback ends at a."""
+    assert back(three)[0] == "b"
+    deployer = cut_off(three, kind, name, step)
+    assert deployer.steps[name][step] == BY_IMAGE[name][step]
+    found = live(three)
+    assert set(found) <= {"a", "b"}
+    if set(found) == {"a"}:
+        with pytest.raises(Refused, match="there is no release before aaaaaaaaaaaa"):
+            rollback(Deployer(three).site)
+    else:
+        rollback(Deployer(three).site)
+    assert live(three) == {"a": 2}
+    assert not any((h.root / "lock").exists() for h in three)
+
+
+def test_a_host_that_was_away_follows_to_an_older_image(three):
+    """The others, who have an older release than any that all hosts could have at once, stay."""
+    assert back(three)[0] == "b"
+    with pytest.raises(HostGone, match="two: not rolled back"):
+        back(three, faults=(Fault("gone", "two", 0),))
+    assert live(three) == {"a": 1, "b": 1}
+    seen, (one, _) = set(), three
+    one.before = lambda command: seen.add(one.answers()[1][:1])
+    assert back(three)[0] == "a"
+    assert live(three) == {"a": 2} and seen == {"a"}
+
+
+def test_forward_by_an_image_that_was_cut_off_goes_back(three):
+    """Only an older release is taken for one."""
+    for letter in "bad":
+        deploy(Deployer(three).site, target(letter), AT_ONCE)
+    rollback(Deployer(three).site, target("a").release)
+    two = Deployer(three, faults=(Fault("killed", "two", BY_IMAGE["two"].index("switch")),))
+    with pytest.raises(BikecastError, match="two does not answer: killed"):
+        rollback(two.site, target("c").release)
     for host in three:
         host.expire()
-    rollback(Deployer(three).site, target("b").release)
+    assert live(three) == {"c": 1, "a": 1}
+    assert back(three)[0] == "a" and live(three) == {"a": 2}
+
+
+def test_a_release_that_fails_its_test_is_told_as_what_riders_have(three):
+    """It is in the log as such, and the next step is named."""
+    for host in three:
+        host.change("bikecast-green", behaviour="failing")
+    with pytest.raises(Refused) as error:
+        back(three)
+    assert str(error.value) == (
+        "bbbbbbbbbbbb is live, but: one: POST /predict answers 500 (also failed: two); "
+        "see `inv logs`; `inv rollback` again goes one release further back"
+    )
     assert live(three) == {"b": 2}
-    assert not any((h.root / "lock").exists() for h in three)
+    last = parse_history((three[1].root / "history.jsonl").read_text())[-1]
+    assert (last.release[0], last.verdict) == ("b", "live, but failed its smoke test")
+    assert back(three)[0] == "a"
+
+
+def test_a_tag_that_was_built_anew_names_what_was_built_last(hosts):
+    """And before it comes the release that was live before it."""
+    anew = replace(target("a"), digest=target("k").digest, training=target("k").training)
+    for host in hosts:
+        host.offer(anew)
+    for of in (target("c"), anew, target("d"), target("e")):
+        deploy(Deployer(hosts).site, of, AT_ONCE)
+    assert rollback(Deployer(hosts).site, anew.release) == anew
+    assert hosts[0].state().service(hosts[0].state().live).digest == anew.digest
+    assert back(hosts)[0] == "c"

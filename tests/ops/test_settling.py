@@ -93,6 +93,20 @@ def test_a_release_in_common_must_run(hosts):
     assert common_release(states)[0] == target("b").release
 
 
+@pytest.mark.parametrize(
+    ("blue", "green", "oldest"),
+    [("", "", "a"), ("", "yes", "b"), ("yes", "", "a"), ("yes", "yes", "b")],
+)
+def test_what_a_rollback_started_is_older_than_what_was_there(hosts, blue, green, oldest):
+    """Though its container is younger: green's is."""
+    for host in hosts:
+        for colour, back in (("blue", blue), ("green", green)):
+            labels = host.containers()[f"bikecast-{colour}"]["labels"]
+            if back:
+                host.change(f"bikecast-{colour}", labels=f'{labels},"bikecast.back":"{back}"')
+    assert common_release({h: h.state() for h in hosts})[0] == target(oldest).release
+
+
 def test_the_same_release_may_have_another_colour_on_each_host(hosts):
     """Each host keeps its own."""
     one, two = hosts

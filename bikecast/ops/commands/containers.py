@@ -53,12 +53,21 @@ def pull(registry: str, username: str, password: str, images: list[str]) -> Comm
     return replace(pulling, stdin=password)
 
 
-WRITE = HOLDING + 'umask 077; mkdir -p "${3%/*}" && cat > "$3.new" && mv "$3.new" "$3"'
+# Read before anything is held: whoever sends slowly, or no more, is in nobody's way. What ends
+# early looks like a file that ends, so its length is told beforehand.
+WRITE = """
+umask 077; new=$(mktemp "$1/secrets/.new.XXXXXX") || exit 1
+trap 'rm -f "$new"' EXIT; trap 'exit 143' HUP INT TERM
+cat > "$new" || exit 1; came=$(wc -c < "$new")
+[ "$came" -eq "$4" ] || { echo "only $came of $4 bytes of $3 came" >&2; exit 1; }
+""" + HOLDING + 'mkdir -p "${3%/*}" && mv "$new" "$3"'
 
 
 def write_file(directory: str, token: str, path: str, content: str) -> Command:
     """A file that only the SSH user can read, below the directory; whole or not at all."""
-    return replace(script(WRITE, directory, token, path, what=f"writing {path}"), stdin=content)
+    size = len(content.encode())
+    writing = script(WRITE, directory, token, path, size, what=f"writing {path}")
+    return replace(writing, stdin=content)
 
 
 def secrets(env: Environment) -> dict[str, str]:
@@ -81,8 +90,11 @@ def _settings(env: Environment) -> list[str]:
     return [word for k, v in plain.items() for word in ("--env", f"BIKECAST_{k}={v}")]
 
 
-def _secrets_mount(env: Environment, colour: str) -> tuple[str, str]:
-    return "--volume", f"{env.hosts.directory}/secrets/{colour}:/run/secrets:ro"
+NEXT_SECRETS = "secrets/next"  # until a colour is free for the release that they belong to
+
+
+def _secrets_mount(env: Environment, folder: str) -> tuple[str, str]:
+    return "--volume", f"{env.hosts.directory}/{folder}:/run/secrets:ro"
 
 
 def _labels(env: Environment, labels: dict[str, str]) -> list[str]:
@@ -115,13 +127,13 @@ def kill(directory: str, token: str, *containers: str) -> Command:
     return script(OURS + KILL, directory, token, *containers, what="ending containers")
 
 
-def migrate(env: Environment, token: str, colour: str, user: str, image: str) -> Command:
+def migrate(env: Environment, token: str, user: str, image: str) -> Command:
     """Bring the database to the release's schema."""
     migrating = holding(
         *(env.hosts.directory, token, "docker", "run", "--rm", "--user", user),
         *(w for w in UNPRIVILEGED if w not in ("--restart", "unless-stopped")),
         *_settings(env),
-        *_secrets_mount(env, colour),
+        *_secrets_mount(env, NEXT_SECRETS),
         *(image, "db", "upgrade"),
     )
     return replace(migrating, what="migrating the database")
@@ -137,7 +149,7 @@ def start_service(
         *("--user", user, *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, labels), *_settings(env)),
         *("--env", "BIKECAST_BIND=unix:/run/bikecast/api.sock"),
         *("--volume", f"{directory}/sockets/{colour}:/run/bikecast"),
-        *_secrets_mount(env, colour),
+        *_secrets_mount(env, f"secrets/{colour}"),
         image,
     )
     return replace(starting, what=f"starting {service_name(colour)}")
@@ -150,7 +162,7 @@ def start_refresher(
     starting = holding(
         *(env.hosts.directory, token, "docker", "run", "--detach"),
         *("--name", refresher_name(colour), "--user", user, *UNPRIVILEGED, *LOG_OPTIONS),
-        *(*_labels(env, labels), *_settings(env), *_secrets_mount(env, colour)),
+        *(*_labels(env, labels), *_settings(env), *_secrets_mount(env, f"secrets/{colour}")),
         *(image, "forecast", "--every", "10m"),
     )
     return replace(starting, what=f"starting {refresher_name(colour)}")
@@ -158,7 +170,8 @@ def start_refresher(
 
 FORMER = "-former"
 # The service goes last: where it was set aside, its refresher was too. No traffic comes here, so
-# nothing is in flight that a gentle stop would wait for.
+# nothing is in flight that a gentle stop would wait for. The secrets go with it, so that the former
+# service never starts with those of its successor.
 SET_ASIDE = """
 for c in bikecast-refresher-$3 bikecast-$3; do
   docker inspect "$c" >/dev/null 2>&1 || continue
@@ -166,11 +179,17 @@ for c in bikecast-refresher-$3 bikecast-$3; do
   [ "$(docker inspect -f '{{.State.Status}}' "$c")" = exited ] || docker kill "$c" >/dev/null
   docker rename "$c" "$c-former" || exit 1
 done
+umask 077; cd "$1/secrets" && mkdir -p next "$3" && rm -rf "$3-former" &&
+mv "$3" "$3-former" && mv next "$3"
 """
 PUT_BACK = """
 is() { docker inspect "$1" >/dev/null 2>&1; }
 s=bikecast-$3 r=bikecast-refresher-$3
-if [ -z "$4" ] || is "$s-former"; then docker rm -f "$s" "$r" >/dev/null 2>&1; fi
+cd "$1/secrets" && rm -rf next || exit 1
+if [ -z "$4" ] || is "$s-former"; then
+  docker rm -f "$s" "$r" >/dev/null 2>&1
+  [ ! -d "$3-former" ] || { rm -rf "$3" && mv "$3-former" "$3"; } || exit 1
+fi
 ! is "$s-former" || docker rename "$s-former" "$s" || exit 1
 ! is "$s" || [ -z "$5" ] || docker start "$s" >/dev/null || exit 1
 is "$r" || ! is "$r-former" || docker rename "$r-former" "$r"
@@ -178,14 +197,17 @@ is "$r" || ! is "$r-former" || docker rename "$r-former" "$r"
 
 
 def set_aside(directory: str, token: str, colour: str) -> Command:
-    """End a colour that has no traffic and keep its containers under another name."""
+    """End a colour that has no traffic, and keep its containers and secrets under another name.
+
+    The secrets that were written last take their place.
+    """
     return script(OURS + SET_ASIDE, directory, token, colour, what=f"setting {colour} aside")
 
 
 def put_back(
     directory: str, token: str, colour: str, spare: bool = False, start: bool = True
 ) -> Command:
-    """Remove a colour's containers, and bring back those that were set aside for it.
+    """Remove a colour's containers, and bring back what was set aside for it.
 
     :param spare: the colour had containers before, so those that are there now are removed only
         where the former ones were set aside already.
@@ -195,9 +217,14 @@ def put_back(
     return script(OURS + PUT_BACK, directory, token, colour, *flags, what=f"putting {colour} back")
 
 
+DROP_FORMER = f'top=$1{REMOVE}rm -rf "$top"/secrets/*{FORMER}'
+
+
 def drop_former(directory: str, token: str) -> Command:
     """Remove what was set aside, once the new release is there to stay."""
-    return remove(directory, token, *(name + FORMER for name in all_names()))
+    names = (name + FORMER for name in all_names())
+    what = "removing what was set aside"
+    return script(OURS + DROP_FORMER, directory, token, *names, what=what)
 
 
 # A container that ends is started again by Docker: one restart is failure enough.
@@ -221,20 +248,40 @@ def wait_healthy(container: str, seconds: float) -> Command:
     return replace(waiting, pretend="healthy", timeout=seconds + 15)
 
 
+# Short, for a release waits for it: what ends later shows in `inv status`.
+STAYING = """
+for i in 1 2 3; do
+  sleep 0.2
+  set -- "$1" $(docker inspect -f '{{.State.Status}} {{.RestartCount}}' "$1")
+  [ "$2 $3" = "running 0" ] || break
+done
+[ "$2 $3" != "running 0" ] || { echo running; exit 0; }
+echo "it is $2, restarted $3 times"; docker logs --tail LINES "$1" 2>&1; :
+"""
+STAYING = STAYING.replace("LINES", str(LOG_LINES))
+
+
+def see_running(container: str) -> Command:
+    """See that a container stays: prints ``running``, or what became of it and its last lines."""
+    return replace(script(STAYING, container, what=f"looking at {container}"), pretend="running")
+
+
 PRUNE = """
-keep=" $3 "
 docker images --digests --format '{{.Repository}}@{{.Digest}}' | sort -u | while read -r image; do
-  case $image in "$1"@sha256:* | "$1"-*@sha256:*) ;; *) continue ;; esac
-  case $keep in *" ${image#*@} "*) continue ;; esac
+  case " $3 " in *" ${image%@*} "*) ;; *) continue ;; esac
+  case " $4 " in *" ${image#*@} "*) continue ;; esac
   docker rmi "$image" >/dev/null 2>&1 && echo "$image"
 done; :
 """
 
 
-def prune(directory: str, repository: str, digests: list[str]) -> Command:
-    """Remove the images of releases that are not to be kept; one in use stays anyway."""
-    kept = " ".join(digests)
-    return script(PRUNE, repository, directory, kept, what="removing old images")
+def prune(directory: str, token: str, repositories: list[str], digests: list[str]) -> Command:
+    """Remove the images of releases that are not to be kept; one in use stays anyway.
+
+    :param repositories: of our images, as the engine names them; others are none of our business.
+    """
+    words = " ".join(repositories), " ".join(digests)
+    return script(OURS + PRUNE, directory, token, *words, what="removing old images")
 
 
 def all_names() -> tuple[str, ...]:

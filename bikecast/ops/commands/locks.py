@@ -9,7 +9,7 @@ BEAT_WITHIN = 10.0  # seconds; a heartbeat that takes longer must not keep the n
 # Whoever takes, keeps or uses the lock does so behind the same flock, one at a time. The age of a
 # lock is that of its heartbeat by the host's own clock, so clocks that differ do not matter.
 GUARD = """cd "$1" || exit 66; exec 9>>guard
-flock -w 10 9 || { echo "its lock was busy for 10 s; see inv status and try again" >&2; exit 1; }
+flock -w 10 9 || { echo "its lock was busy for 10 s: inv status says who is at work" >&2; exit 1; }
 """
 HOLDING = GUARD + '[ "$(cat lock/token 2>/dev/null)" = "$2" ] || exit 75; '
 TAKE = GUARD + """
@@ -22,6 +22,8 @@ if ! mkdir lock 2>/dev/null; then
     echo "over $age $owner"
   fi
 fi
+# What was wished of the former owner, or is known of its end, does not concern the new one.
+[ "$(cat lock/token 2>/dev/null)" = "$2" ] || rm -f lock/wish broken
 { printf %s "$3" > lock/owner && printf %s "$2" > lock/token; } || { rm -rf lock; exit 1; }
 """
 
@@ -32,22 +34,29 @@ def take_lock(directory: str, token: str, owner: str, dead: str = "") -> Command
     :param owner: one line of JSON that says who, why, from where.
     :param dead: an owner that is known to have ended: its lock is taken over at once.
     """
-    return script(TAKE, directory, token, owner, LOCK_EXPIRES, dead or "-")
+    return script(TAKE, directory, token, owner, LOCK_EXPIRES, dead or "-", what="taking its lock")
 
 
 def keep_lock(directory: str, token: str) -> Command:
     """The heartbeat: the lock is still in use."""
-    return replace(script(HOLDING + "touch lock/token", directory, token), timeout=BEAT_WITHIN)
+    beat = script(HOLDING + "touch lock/token", directory, token, what="keeping its lock")
+    return replace(beat, timeout=BEAT_WITHIN)
 
 
 def release_lock(directory: str, token: str) -> Command:
     """Give the lock back."""
-    return script(HOLDING + "rm -rf lock", directory, token)
+    return script(HOLDING + "rm -rf lock", directory, token, what="giving its lock back")
+
+
+BREAK = "cat lock/owner 2>/dev/null; mv lock/token broken 2>/dev/null; rm -rf lock"
 
 
 def break_lock(directory: str) -> Command:
-    """Take the lock away from whoever has it; prints who that was."""
-    return script(GUARD + "cat lock/owner 2>/dev/null; rm -rf lock", directory)
+    """Take the lock away from whoever has it; prints who that was.
+
+    Whose canary it was is kept: it goes back by itself, as that of a dead deployer does.
+    """
+    return script(GUARD + BREAK, directory, what="breaking its lock")
 
 
 # For what takes longer than others should wait behind the flock.

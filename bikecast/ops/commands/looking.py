@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 from bikecast.ops.commands.base import Command, LABEL, LOG_LINES, LOOK_WITHIN, script
+from bikecast.ops.commands.locks import HOLDING
 
 FORMAT = (
     '{"name":{{json .Name}},"status":{{json .State.Status}},"created":{{json .Created}},'
@@ -58,12 +59,12 @@ def history(directory: str, lines: int) -> Command:
     )
 
 
-RECORD = 'printf "%s\\n" "$2" >> "$1/history.jsonl"'
+RECORD = HOLDING + 'printf "%s\\n" "$3" >> history.jsonl'
 
 
-def record(directory: str, entry: dict[str, object]) -> Command:
+def record(directory: str, token: str, entry: dict[str, object]) -> Command:
     """Append one line to the host's log of releases; lines are never changed."""
-    return script(RECORD, directory, json.dumps(entry), what="writing its log of releases")
+    return script(RECORD, directory, token, json.dumps(entry), what="writing its log of releases")
 
 
 def last_lines(container: str, lines: int = LOG_LINES) -> Command:

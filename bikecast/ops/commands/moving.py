@@ -32,7 +32,8 @@ def switch(directory: str, token: str, green: int) -> Command:
 
 
 # Runs in a container of its own, so that it survives a reboot, and never ends: whoever takes the
-# lock next removes it.
+# lock next removes it. It acts for one deployer alone, whose heartbeat stopped or whose lock was
+# broken: one that gave its lock back, or lost it to another, has left the traffic as it is to be.
 WATCHING = """
 cd "$1" || exit 66
 while sleep 1; do
@@ -40,7 +41,8 @@ while sleep 1; do
   exec 9>>guard; flock 9
   owner=$(cat lock/token 2>/dev/null)
   age=$(($(date +%s) - $(stat -c %Y lock/token 2>/dev/null || echo 0)))
-  if [ -z "$owner" ] || { [ "$owner" = "$2" ] && [ "$age" -ge "$4" ]; }; then
+  [ -n "$owner" ] || [ "$(cat broken 2>/dev/null)" != "$2" ] || owner=$2 age=$4
+  if [ "$owner" = "$2" ] && [ "$age" -ge "$4" ]; then
     rm -f traffic/.next && ln -s "sets/$3" traffic/.next && mv -T traffic/.next traffic/green &&
     printf '%s\n' "$5" >> history.jsonl
   fi
@@ -85,6 +87,18 @@ def traffic(directory: str, since: str) -> Command:
     return replace(asking, reads=True)
 
 
-def wish(directory: str, word: str) -> Command:
-    """Tell whoever holds the lock of a canary what to do: ``promote`` or ``abort``."""
-    return script(GUARD + 'printf %s "$2" > lock/wish', directory, word, what=f"asking to {word}")
+WISH = GUARD + """
+[ "$(cat lock/owner 2>/dev/null)" = "$2" ] ||
+  { echo "its deployer is not at work any more" >&2; exit 1; }
+if [ -n "$3" ]; then printf %s "$3" > lock/wish; else rm -f lock/wish; fi
+"""
+
+
+def wish(directory: str, owner: str, word: str) -> Command:
+    """Tell whoever holds the lock of a canary what to do.
+
+    :param owner: as the lock was found; nobody else is told.
+    :param word: ``promote`` or ``abort``; empty takes it back.
+    """
+    what = f"asking to {word}" if word else "taking back what was asked"
+    return script(WISH, directory, owner, word, what=what)
