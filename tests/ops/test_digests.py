@@ -90,9 +90,9 @@ class Registry(Handler):
 def resolve():
     """Ask a registry that behaves as told."""
 
-    def do(reference, username="", password="", **behaviour):
+    def do(reference, username="", password="", limit=10, **behaviour):
         handler = type("Told", (Registry,), behaviour)
-        client = httpx.Client(timeout=0.5, trust_env=False)
+        client = httpx.Client(timeout=limit, trust_env=False)
         with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server, client:
             name = f"127.0.0.1:{server.server_port}/team/b"
             return digests.resolve(name, reference, username, password, client)
@@ -162,7 +162,7 @@ def test_what_is_no_reference_is_refused_unasked(reference):
         ({"failing": (404, b"<html>Not Found</html>")}, "not as an image registry"),
         ({"failing": (200, b"[]")}, "not as an image registry"),
         ({"failing": (200, b"x" * (5 << 20))}, "more than a manifest"),
-        ({"delay": 2.0}, "did not answer in 0.5 s"),
+        ({"delay": 2.0, "limit": 0.5}, "did not answer in 0.5 s"),
     ],
 )
 def test_what_is_no_registry_or_a_bad_day_is_said_in_one_line(resolve, behaviour, says):
