@@ -22,7 +22,7 @@ def source(found):
     return spec.loader.get_source(found.name)
 
 
-@pytest.mark.parametrize("name", with_examples())
+@pytest.mark.parametrize("name", list(with_examples()))
 def test_the_examples_of_a_module_are_true(name):
     """As Python itself checks them."""
     failed, tried = doctest.testmod(importlib.import_module(name))

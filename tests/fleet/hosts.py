@@ -17,7 +17,7 @@ from fleet import machine
 from fleet.machine import BRIDGE, CGROUP, GATEWAY, LINK, NETWORK, WORKSPACE, FleetError, root, until
 
 USER = "deploy"
-DISK_MB = 4000
+DISK_MB = 8000
 FIRST = 11  # last number of the first host's address
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEY = WORKSPACE / "id_ed25519"
