@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,13 +118,15 @@ def live(stage: Stage) -> Stage:
 
 
 @pytest.fixture
-def riders(live: Stage, record_property: Callable[[str, object], None]) -> Iterator[Load]:
+def riders(live: Stage, request: pytest.FixtureRequest) -> Iterator[Load]:
     """They ask both hosts; no test ends before they got an answer."""
     with Load(live.urls(), rate=RATE, header="X-Bikecast-Colour") as load:
         until(lambda: len(load.answers()) > 50, "nobody answers riders", 30)
         yield load
-    record_property("requests", len(load.answers()))
-    record_property("lost", len(load.failures))
+    request.node.user_properties += [
+        ("requests", len(load.answers())),
+        ("lost", len(load.failures)),
+    ]
 
 
 @pytest.fixture(scope="session")
