@@ -90,7 +90,8 @@ def _settings(env: Environment) -> list[str]:
     return [word for k, v in plain.items() for word in ("--env", f"BIKECAST_{k}={v}")]
 
 
-NEXT_SECRETS = "secrets/next"  # until a colour is free for the release that they belong to  # pragma: allowlist secret: a path
+# Until a colour is free for the release that they belong to.
+NEXT_SECRETS = "secrets/next"  # pragma: allowlist secret: a path
 
 
 def _secrets_mount(env: Environment, folder: str) -> tuple[str, str]:
