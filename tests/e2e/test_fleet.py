@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -74,7 +75,7 @@ def says(host: Host) -> str:
 
 
 @pytest.fixture
-def web(hosts: list[Host], registry: Registry, nginx: str) -> Host:
+def web(hosts: list[Host], registry: Registry, nginx: str) -> Iterator[Host]:
     """A host on which the image of the registry serves, as the proxy will."""
     host = hosts[0]
     host.wipe()
@@ -88,7 +89,8 @@ def web(hosts: list[Host], registry: Registry, nginx: str) -> Host:
         *("nginx", "-c", "/etc/web/nginx.conf", "-g", "daemon off;"),
     )
     until(lambda: says(host) == "here is one", "the web server does not answer")
-    return host
+    yield host
+    host.run("docker", "logout", registry.address, user="deploy")
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
