@@ -152,8 +152,12 @@ def play(monkeypatch, capsys) -> Callable[..., Done]:
         monkeypatch.setattr(work, "SshHost", lambda address, settings: reached[address.host])
         monkeypatch.setattr(work, "environment", lambda name: env or environment())
         code = 0
+        namespace = Collection.from_module(tasks)
+        for task in namespace.tasks.values():
+            # Invoke takes the help of a task's options out of it when they are parsed.
+            monkeypatch.setattr(task, "help", dict(task.help))
         try:
-            Program(namespace=Collection.from_module(tasks)).run(["inv", *words])
+            Program(namespace=namespace).run(["inv", *words])
         except SystemExit as end:
             code = int(end.code or 0)
         return Done(code, *capsys.readouterr())
