@@ -214,7 +214,9 @@ def workflows(session: nox.Session) -> None:
         "compose-spec": ("deploy/compose.yaml",),
     }.items():
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
-    session.run("pytest", "-q", "tests/test_workflows.py", *session.posargs)
+    session.run(
+        "pytest", "-q", "tests/test_workflows.py", "tests/test_summary.py", *session.posargs
+    )
 
 
 @nox.session

@@ -59,7 +59,9 @@ run() {
       --entrypoint) entrypoint=$2; shift ;;
       --label) labels="$labels${labels:+,}\"${2%%=*}\":\"${2#*=}\""; shift ;;
       --user | --tmpfs | --cap-drop | --security-opt | --restart | --log-driver | --log-opt) shift ;;
-      --env | --volume | --network | --stop-signal) shift ;;
+      --volume)
+        case $2 in *:/run/bikecast) : > "${2%:*}/api.sock" || exit 125 ;; esac; shift ;;
+      --env | --network | --stop-signal) shift ;;
       -*) die "unknown flag: $1" 125 ;;
       *) break ;;
     esac
@@ -83,25 +85,23 @@ run() {
 }
 
 logs() {
-  since=0 until=99999999999 tail=
-  while :; do
-    case $1 in
-      --since) since=$2; shift 2 ;;
-      --until) until=$2; shift 2 ;;
-      --tail) tail=$2; shift 2 ;;
-      *) break ;;
-    esac
-  done
-  load "$1"
-  awk -v a="$since" -v b="$until" '$1 + 0 >= a + 0 && $1 + 0 < b + 0 { sub(/^[^ ]+ /, ""); print }' \
-    "$FAKE_DOCKER/logs/$1" | if [ -n "$tail" ]; then tail -n "$tail"; else cat; fi
+  [ "$1" = --tail ] || die "unknown flag: $1" 125
+  load "$3"
+  sed 's/^[^ ]* //' "$FAKE_DOCKER/logs/$3" | tail -n "$2"
 }
 
 verb=$1; shift
-echo "$verb $*" >> "$FAKE_DOCKER/calls" || exit 125
+echo "$verb" $* >> "$FAKE_DOCKER/calls" || exit 125
 case $verb in
   ps)
     case "$1 $2 $3" in
+      "-a --format {{.Names}} {{.Status}}" | "-a --format {{.Names}}")
+        set +f; cd "$C" && for c in *; do
+          [ -e "$c" ] || continue
+          load "$c"
+          case $status in running) status="Up 2 minutes" ;; exited) status="Exited (137)" ;; esac
+          case $3 in *Status*) echo "$c $status" ;; *) echo "$c" ;; esac
+        done ;;
       "-aq --filter label="*)
         key=${3#label=}; want="\"${key%%=*}\":\"${key#*=}\""
         set +f; cd "$C" && for c in *; do
@@ -143,9 +143,11 @@ case $verb in
     mv "$C/$1" "$C/$2"; mv "$FAKE_DOCKER/logs/$1" "$FAKE_DOCKER/logs/$2" ;;
   rm)
     force=; [ "$1" != -f ] || { force=1; shift; }
-    load "$1"
-    [ -n "$force" ] || [ "$status" != running ] || die "cannot remove a running container"
-    rm -f "$C/$1" "$FAKE_DOCKER/logs/$1" ;;
+    for c; do
+      load "$c"
+      [ -n "$force" ] || [ "$status" != running ] || die "cannot remove a running container"
+      rm -f "$C/$c" "$FAKE_DOCKER/logs/$c"
+    done ;;
   logs) logs "$@" ;;
   login)
     read -r given || :

@@ -152,9 +152,9 @@ def a_container_that_ends_is_not_waited_for(host: Host, env: Environment) -> Non
     ready(host, env)
     start(host, env, "bikecast-blue")
     host.run(commands.holding(env.hosts.directory, "token", "docker", "kill", "bikecast-blue"))
-    said = host.run(commands.wait_healthy("bikecast-blue", 30))
+    said = host.run(commands.wait_healthy(env.hosts.directory, "blue", 30))
     assert said.startswith("it does not run: exited, restarted 0 times")
-    assert "healthy\n" not in host.run(commands.wait_healthy("never-there", 30))
+    assert "healthy\n" not in host.run(commands.wait_healthy(env.hosts.directory, "green", 30))
 
 
 CONTRACT = (

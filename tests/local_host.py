@@ -1,31 +1,27 @@
 """Hosts for tests: every command runs for real, by ``/bin/sh`` in a folder that stands for a host.
 
 Only Docker is a fake (``fake_docker.sh``, first on the path), and the proxy is a small HTTP server
-that reads the same traffic link as nginx does. :class:`Deployer` reaches such hosts as one process
-of ``inv`` does, and can be told to fail at any step.
+that reads the same traffic link as nginx does.
 """
 
 import json
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bikecast.errors import CommandFailed, HostGone, Refused
+from bikecast.errors import HostGone, Refused
 from bikecast.ops import commands
 from bikecast.ops.commands import NEXT_PROXY, PROXY, Command
 from bikecast.ops.environment import Environment, parse_environment
-from bikecast.ops.host import DryHost, Fleet, Host, in_time, printed
-from bikecast.ops.site import Site, Target
+from bikecast.ops.host import in_time, printed
+from bikecast.ops.site import Target
 from bikecast.ops.state import PROXY_LABEL, HostState, parse_state
 
 DIRECTORY = "/opt/bikecast"
@@ -249,8 +245,15 @@ class LocalHost:
 
     def say(self, container: str, *lines: str) -> None:
         """Let a container write into its log, now."""
-        with (self.docker / "logs" / container).open("a") as log:
+        with self.log_of(container).open("a") as log:
             log.writelines(f"{time.time():.6f} {line}\n" for line in lines)
+
+    def log_of(self, container: str) -> Path:
+        """The file of a container's log: the engine's, or the proxy's own."""
+        if container != PROXY:
+            return self.docker / "logs" / container
+        labels = self.containers()[PROXY]["labels"]
+        return self.root / "proxy" / json.loads(f"{{{labels}}}")[PROXY_LABEL] / "log/access.log"
 
     def expire(self) -> None:
         """Let nothing be heard from the lock's owner for an hour."""
@@ -333,147 +336,3 @@ def _document(path: str, commit: str) -> dict[str, Any]:
         "/stations": {"stations": [{"station_id": "A.10"}]},
         "/predict": {**means, "model": {"version": "7"}, "as_of": "2026-01-02T03:00:00Z"},
     }.get(path, {})
-
-
-# -- a deployer ------------------------------------------------------------------------------------
-
-SCRIPTS = {
-    commands.LOOK: "look",
-    commands.RECORD: "record",
-    commands.HISTORY: "history",
-    commands.TAKE: "take lock",
-    commands.PREPARE: "prepare",
-    commands.PULL: "pull",
-    commands.WRITE: "write",
-    commands.OURS + commands.REMOVE: "remove",
-    commands.OURS + commands.KILL: "kill",
-    commands.OURS + commands.SET_ASIDE: "set aside",
-    commands.OURS + commands.PUT_BACK: "put back",
-    commands.HEALTHY: "wait healthy",
-    commands.SWITCH: "switch",
-    commands.TRAFFIC: "traffic",
-    commands.WAIT_PROXY: "wait proxy",
-    commands.STAYING: "see refresher",
-    commands.OURS + commands.DROP_FORMER: "drop former",
-    commands.OURS + commands.PRUNE: "prune",
-    commands.HOLDING + "touch lock/token": "heartbeat",
-    commands.HOLDING + "rm -rf lock": "give lock back",
-}
-NAMES = {text.strip(): name for text, name in SCRIPTS.items()}
-
-
-def name_of(command: Command) -> str:
-    """What a command is, in two words."""
-    text = command.argv[2] if command.argv[0] == "sh" else ""
-    if text.startswith(commands.OURS) and "docker" in command.argv:
-        words = command.argv[command.argv.index("docker") + 1 :]
-        named = words[words.index("--name") + 1] if "--name" in words else ""
-        return f"{words[0]} {named.removeprefix('bikecast-')}".strip()
-    if "run inv setup" in text:
-        return "present"
-    if text.startswith("docker logs"):
-        return "last lines"
-    return NAMES.get(text, text[:20] or " ".join(command.argv[:2]))
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong, and when.
-
-    :param kind: ``fails`` (the command ends with an error, and had no effect), ``lost`` (it had
-        its effect, but the host does not answer this once), ``gone`` (the host does not answer
-        from now on), ``killed`` (the deployer is no more: nothing that it does reaches any host),
-        ``stopped`` (it gets SIGTERM meanwhile).
-    :param step: number of the command on that host, from 0; heartbeats are not counted.
-    """
-
-    kind: str
-    host: str
-    step: int
-
-
-@dataclass
-class Deployer:
-    """One process of `inv`, which reaches some hosts.
-
-    :param faults: what goes wrong with it.
-    """
-
-    hosts: tuple[LocalHost, ...]
-    env: Environment = field(default_factory=environment)
-    faults: tuple[Fault, ...] = ()
-    dry: bool = False
-    who: str = "ann@laptop"
-
-    def __post_init__(self) -> None:
-        self.said: list[str] = []
-        self.steps: dict[str, list[str]] = {h.name: [] for h in self.hosts}
-        self.ran: dict[str, list[Command]] = {h.name: [] for h in self.hosts}
-        self.gone: set[str] = set()
-        wires: tuple[Host, ...] = tuple(_Wire(self, h) for h in self.hosts)
-        if self.dry:
-            wires = tuple(DryHost(w, self.said.append, WITHIN) for w in wires)
-        fleet = Fleet(wires, self.env.hosts.concurrency)
-        self.site = Site(self.env, fleet, self.who, self.said.append, self.dry)
-
-    @property
-    def happened(self) -> bool:
-        """Whether each fault was met."""
-        return all(len(self.steps[f.host]) > f.step for f in self.faults)
-
-    def tells(self, words: str) -> bool:
-        """Whether it said something."""
-        return any(words in line for line in self.said)
-
-    def meet(self, host: str, what: str, do: Callable[[], Any]) -> Any:
-        """Take one step on a host, or meet the fault there."""
-        if host in self.gone:
-            raise HostGone(f"{host} does not answer: gone")
-        if what == "heartbeat":
-            return do()
-        self.steps[host].append(what)
-        here = (host, len(self.steps[host]) - 1)
-        fault = next((f for f in self.faults if (f.host, f.step) == here), None)
-        if fault is None:
-            return do()
-        if fault.kind == "fails":
-            raise CommandFailed(host, what, 1, "it was made to fail")
-        if fault.kind == "stopped":
-            os.kill(os.getpid(), signal.SIGTERM)
-            return do()
-        if fault.kind == "lost":
-            do()
-        else:
-            self.gone |= {host} if fault.kind == "gone" else set(self.steps)
-        raise HostGone(f"{host} does not answer: {fault.kind}")
-
-
-class _Wire:
-    """A host as one deployer reaches it."""
-
-    def __init__(self, deployer: Deployer, host: LocalHost) -> None:
-        self.name = host.name
-        self._deployer = deployer
-        self._host = host
-
-    def run(self, command: Command) -> str:
-        """See :class:`Host`."""
-        self._deployer.ran[self.name].append(command)
-        run = self._host.run
-        printed: str = self._deployer.meet(self.name, name_of(command), lambda: run(command))
-        return printed
-
-    @contextmanager
-    def tunnel(self, port: int) -> Iterator[int]:
-        """See :class:`Host`."""
-        self._deployer.meet(self.name, "ask", lambda: None)
-        with self._host.tunnel(port) as local:
-            yield local
-
-    def close(self) -> None:
-        """See :class:`Host`."""
-
-
-def live(hosts: tuple[LocalHost, ...]) -> Counter[str]:
-    """The releases that riders get, by their first letter."""
-    return Counter(h.answers()[1][:1] for h in hosts)

@@ -154,22 +154,24 @@ def start_idle(site: Site, states: States, target: Target, *, back: bool) -> Non
         ),
         tuple(states),
     )
-    wait_healthy(site, {h: service_name(s.idle) for h, s in states.items()})
+    wait_healthy(site, {h: s.idle for h, s in states.items()})
     places = ", ".join(f"{h.name} ({s.idle})" for h, s in states.items())
     site.say(f"{target.release}: healthy on {places}")
 
 
-def wait_healthy(site: Site, containers: dict[Host, str]) -> None:
-    """Wait until a container of each host is healthy.
+def wait_healthy(site: Site, colours: dict[Host, str]) -> None:
+    """Wait until a colour of each host is healthy.
 
     :raises Refused: with the last lines of the log of one that is not.
     """
     limit = site.env.release.health_timeout
-    answers = site.on_all(lambda h: commands.wait_healthy(containers[h], limit), tuple(containers))
+    answers = site.on_all(
+        lambda h: commands.wait_healthy(site.directory, colours[h], limit), tuple(colours)
+    )
     sick = {h: text for h, text in answers.items() if text.strip() != "healthy"}
     for host, text in sick.items():
         why, _, lines = text.strip().partition("\n")
-        site.say(f"{host.name}: {why}; the last lines of {containers[host]}:")
+        site.say(f"{host.name}: {why}; the last lines of {service_name(colours[host])}:")
         show(site, host, lines.splitlines())
     if sick:
         why = next(iter(sick.values())).partition("\n")[0]
@@ -274,7 +276,7 @@ def stop_refreshers(site: Site, states: States) -> None:
 def show_logs(site: Site, containers: dict[Host, str]) -> None:
     """The last lines of containers that failed, where they can still be had."""
     found, _ = site.fleet.each(
-        lambda h: h.run(commands.last_lines(containers[h])), tuple(containers)
+        lambda h: h.run(commands.last_lines(site.directory, containers[h])), tuple(containers)
     )
     for host, text in found.items():
         show(site, host, text.strip().splitlines())

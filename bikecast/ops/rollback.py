@@ -107,14 +107,12 @@ def _colours_of(states: States, release: str) -> dict[Host, str] | None:
 
 def _to_warm(site: Site, states: States, colours: dict[Host, str]) -> Target:
     began = time.monotonic()
-    cold = {
-        h: service_name(c)
-        for h, c in colours.items()
-        if (s := states[h].service(c)) and not s.running
-    }
+    cold = {h: c for h, c in colours.items() if (s := states[h].service(c)) and not s.running}
     if cold:
         site.on_all(
-            lambda h: commands.holding(site.directory, site.token, "docker", "start", cold[h]),
+            lambda h: commands.holding(
+                site.directory, site.token, "docker", "start", service_name(cold[h])
+            ),
             tuple(cold),
         )
         wait_healthy(site, cold)

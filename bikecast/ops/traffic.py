@@ -40,7 +40,7 @@ def green_share(colour: str, percent: int) -> int:
 CONFIGURATION = """\
 worker_processes auto;
 pid /tmp/nginx.pid;
-error_log /dev/stderr warn;
+error_log /log/error.log warn;
 events { worker_connections 4096; }
 http {
     client_body_temp_path /tmp/body;
@@ -65,8 +65,8 @@ BUCKETS
         "" 1;
         default 0;
     }
-    log_format traffic '$colour $status $request_time';
-    access_log /dev/stdout traffic if=$counted;
+    log_format traffic '$msec $colour $status $request_time';
+    access_log /log/access.log traffic if=$counted;
 
     upstream blue { server unix:/sockets/blue/api.sock; keepalive 32; }
     upstream green { server unix:/sockets/green/api.sock; keepalive 32; }
@@ -158,15 +158,18 @@ class Seen:
         self.latencies.update(more.latencies)
 
 
+_LINE = re.compile(r"[\d.]+ (blue|green) (\d{3}) (\d+)\.(\d{3})")
+
+
 def read_log(lines: Iterable[str]) -> dict[str, Seen]:
     """What the proxy's log says of each colour; lines of another form are passed over.
 
-    >>> read_log(["green 200 0.004", "green 502 0.000"])["green"].error_share
+    >>> read_log(["17.250 green 200 0.004", "17.310 green 502 0.000"])["green"].error_share
     0.5
     """
     seen = {colour: Seen() for colour in COLOURS}
     for line in lines:
-        if found := re.fullmatch(r"(blue|green) (\d{3}) (\d+)\.(\d{3})", line.strip()):
+        if found := _LINE.fullmatch(line.strip()):
             colour, status, seconds, thousandths = found.groups()
             seen[colour].add(
                 Seen(1, int(status >= "500"), Counter({int(seconds) * 1000 + int(thousandths): 1}))

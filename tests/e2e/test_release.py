@@ -6,6 +6,7 @@ Unmarked cases are the core that every run of CI takes; the rest are run by `nox
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from fleet.client import Load
+from fleet.images import ensure_base
 from fleet.machine import GATEWAY, until
 from fleet.registry import Registry
 from fleet.service import STATIONS, publish
@@ -33,10 +35,12 @@ from fleet.stage import (
     said_until,
     unharmed,
 )
+from lacking import lacking
 from readme import readme_lines
 from tracking import tracking_server
 
 from bikecast.collect import import_panel
+from bikecast.ops.commands.proxies import LOG_PIECE
 from bikecast.store import ensure_database
 
 pytestmark = pytest.mark.e2e
@@ -279,6 +283,19 @@ def test_proxy_upgrade(riders: Load, live: Stage) -> None:
 
 
 @full
+def test_a_log_that_is_full(riders: Load, live: Stage) -> None:
+    """The proxy goes on in a new file, the former one beside it; riders are still counted."""
+    host = live.hosts[0]
+    log = host.run("sh", "-c", "ls /opt/bikecast/proxy/*/log/access.log").strip()
+    host.run("sh", "-c", f"head -c {LOG_PIECE} /dev/zero >> {log}")
+    until(lambda: log + ".1" in host.run("sh", "-c", f"ls {log}*"), "it was not put aside", 30)
+    done = live.deploy(NEXT, "--bake", "3s")
+    assert done.code == 0 and "at 100 %: go on; 0 of " in done.err, done.err
+    assert int(host.run("stat", "-c", "%s", log)) < LOG_PIECE
+    unharmed(riders)
+
+
+@full
 def test_tls_at_the_proxy(live: Stage, registry: Registry) -> None:
     """With a certificate of one's own authority; smoke tests speak it too."""
     host = live.hosts[0]
@@ -322,3 +339,28 @@ def test_the_lines_of_the_readme(riders: Load, live: Stage, checkout: Path) -> N
             done = live.inv(*words, cwd=checkout, timeout=600)
             assert done.code == 0, (line, done.err)
     unharmed(riders)
+
+
+@full
+def test_a_build_takes_layers_from_the_registry(
+    live: Stage, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an engine that never built anything no step is run anew."""
+    if subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode:
+        lacking("this machine has no buildx")
+    built = live.inv("build", cwd=checkout, timeout=600)
+    pushed = live.inv("push", cwd=checkout, timeout=300)
+    assert (built.code, pushed.code) == (0, 0), built.err + pushed.err
+    host = live.hosts[1]
+    host.reboot()  # its engine reads whom to trust for builds when it starts
+    base = subprocess.run(["docker", "save", ensure_base()], capture_output=True, check=True)
+    socket = f"unix:///proc/{host.pid}/root/run/docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", socket)
+    subprocess.run(["docker", "load"], input=base.stdout, capture_output=True, check=True)
+    again = live.inv("build", cwd=checkout, timeout=600)
+    assert again.code == 0, again.err
+    said = again.out + again.err
+    assert said.count("importing cache manifest from") == 2, said
+    for part in said.split("load build definition")[1:]:
+        steps = set(re.findall(r"^#(\d+) \[.*\] RUN ", part, re.MULTILINE))
+        assert steps and not steps & set(re.findall(r"^#(\d+) DONE", part, re.MULTILINE)), said

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from invoke import Collection, Program
-from local_host import DIRECTORY, Deployer, LocalHost, environment, target
+from deployer import Deployer
+from local_host import DIRECTORY, LocalHost, environment, target
 from slack import Slack
 
 from bikecast.ops import commands, tasks

@@ -1,7 +1,8 @@
 """A canary: a share of the riders first, then more, then all; or back."""
 
 import pytest
-from local_host import DIRECTORY, PROXY_IMAGE, Deployer, Fault, live, name_of, target
+from deployer import Deployer, Fault, live, name_of
+from local_host import DIRECTORY, PROXY_IMAGE, target
 
 from bikecast.errors import BikecastError, InputError, Locked, Refused
 from bikecast.ops import commands

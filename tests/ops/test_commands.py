@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from local_host import DIRECTORY, DOCKER, REGISTRY, SECRETS, Deployer, environment, target
+from deployer import Deployer
+from local_host import DIRECTORY, DOCKER, REGISTRY, SECRETS, environment, target
 
 from bikecast.errors import CommandFailed, HostGone
 from bikecast.ops import commands, setup
 from bikecast.ops.commands import Command
+from bikecast.ops.commands.proxies import LOG_PIECE, RUN_NGINX
 from bikecast.ops.release import How, deploy
 from bikecast.ops.traffic import BUCKETS
 
@@ -82,17 +84,45 @@ def test_the_database_is_migrated_word_by_word():
 
 def test_the_proxy_is_started_word_by_word():
     """On the host's network; with the key only where TLS is asked for."""
-    plain = docker(commands.start_proxy(ENV, "token", "bikecast-proxy", "1:2", "i7", {"p": "i7"}))
-    assert plain == (
+    found = commands.start_proxy(ENV, "token", "bikecast-proxy", "1:2", "i7", {"p": "i7"})
+    assert found.argv[3:7] == ("bikecast", DIRECTORY, "token", "i7")
+    assert " ".join(found.argv[7:-1]) == (
         f"docker run --detach --name bikecast-proxy --user 1:2 --network host {HARDENED} {LOGGED} "
-        f"--log-opt mode=non-blocking --label bikecast.directory={DIRECTORY} --label p=i7 "
+        f"--label bikecast.directory={DIRECTORY} --label p=i7 "
         f"--volume {DIRECTORY}/traffic:/traffic:ro --volume {DIRECTORY}/sockets:/sockets:ro "
-        f"--volume {DIRECTORY}/proxy/i7:/etc/bikecast:ro "
-        "--stop-signal SIGQUIT --entrypoint nginx nginx:1.28 -c /etc/bikecast/nginx.conf "
-        "-g daemon off;"
+        f"--volume {DIRECTORY}/proxy/i7:/etc/bikecast:ro --volume {DIRECTORY}/proxy/i7/log:/log "
+        "--stop-signal SIGQUIT --entrypoint sh nginx:1.28 -c"
     )
-    tls = docker(commands.start_proxy(WITH_ALL, "token", "bikecast-proxy", "1:2", "i7", {}))
+    assert 'exec nginx -c /etc/bikecast/nginx.conf -g "daemon off;"' in found.argv[-1]
+    tls = commands.start_proxy(WITH_ALL, "token", "bikecast-proxy", "1:2", "i7", {}).text()
     assert f"--volume {DIRECTORY}/proxy/i7/tls:/tls:ro" in tls
+
+
+def test_a_log_of_the_proxy_that_is_full_makes_room(tmp_path):
+    """Its two newest pieces stay, and nginx, the first process, is told to write into a new one."""
+    (tmp_path / "access.log").write_text("x" * LOG_PIECE)
+    (tmp_path / "error.log").write_text("one line")
+    played = {
+        "sleep": "[ ! -e slept ] && : > slept",
+        "kill": 'echo "kill $*" >> told; : > access.log',
+        "nginx": 'echo "nginx $*" >> told',
+    }
+    for name, text in played.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    text = RUN_NGINX.replace("/log", str(tmp_path)).replace("kill -USR1", "env kill -USR1")
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["sh", "-c", f"{text.replace('exec', '')}\nwait"], env=environ, timeout=30
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "access.log").read_text() == ""
+    assert len((tmp_path / "access.log.1").read_text()) == LOG_PIECE
+    assert not (tmp_path / "error.log.1").exists()
+    assert sorted((tmp_path / "told").read_text().splitlines()) == [
+        "kill -USR1 1",
+        "nginx -c /etc/bikecast/nginx.conf -g daemon off;",
+    ]
 
 
 def test_the_files_of_a_proxy_lie_in_a_folder_of_its_own():
@@ -330,20 +360,20 @@ def test_an_absent_image_is_named(fresh):
 def test_waiting_for_health_ends_at_once_where_a_container_falls(hosts):
     """It prints why, and the last lines of its log."""
     one = hosts[0]
-    assert one.run(commands.wait_healthy("bikecast-green", 60)).strip() == "healthy"
+    assert one.run(commands.wait_healthy(DIRECTORY, "green", 60)).strip() == "healthy"
     one.change("bikecast-green", restarts="1")
     one.say("bikecast-green", "ValueError: no such column")
-    said = one.run(commands.wait_healthy("bikecast-green", 60))
+    said = one.run(commands.wait_healthy(DIRECTORY, "green", 60))
     assert said.splitlines()[0] == "it does not run: running, restarted 1 times"
     assert said.splitlines()[-1] == "ValueError: no such column"
     one.change("bikecast-green", restarts="0", behaviour="sick")
-    said = one.run(commands.wait_healthy("bikecast-green", 0))
+    said = one.run(commands.wait_healthy(DIRECTORY, "green", 0))
     assert said.startswith("not healthy within 0 s: GET /health answers 503\n")
 
 
 def test_the_last_lines_of_what_is_not_there_are_the_reason(hosts):
     """No error of its own hides the one that is being told."""
-    assert "No such container: none" in hosts[0].run(commands.last_lines("none"))
+    assert "No such container: none" in hosts[0].run(commands.last_lines("/opt/bikecast", "none"))
 
 
 def test_pruning_keeps_what_is_named_and_what_is_in_use(hosts):

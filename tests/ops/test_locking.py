@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from local_host import DIRECTORY, Deployer, Fault, environment, live, name_of, target
+from deployer import Deployer, Fault, live, name_of
+from local_host import DIRECTORY, environment, target
 
 from bikecast.errors import CommandFailed, HostGone, Locked, LockLost
 from bikecast.ops import commands, locking

@@ -1,7 +1,8 @@
 """Riders are moved, and watched while they are."""
 
 import pytest
-from local_host import Deployer, name_of, target
+from deployer import Deployer, name_of
+from local_host import target
 
 from bikecast.errors import HostGone, Refused
 from bikecast.ops import commands
@@ -15,7 +16,7 @@ from bikecast.ops.traffic import Verdict
 def test_a_window_of_the_log_is_read():
     """Answers, the clock, a wish and what does not run as it should."""
     window = parse_window(
-        "green 200 0.004\nnoise\nblue 500 1.000\nnow 17.5\nwish promote\n"
+        "16.9 green 200 0.004\nnoise\n17.1 blue 500 1.000\nnow 17.5\nwish promote\n"
         "state blue running 0\nstate green running 1\n"
     )
     assert window.now == "17.5" and window.wish == "promote"
@@ -45,7 +46,7 @@ def test_the_baseline_is_what_the_live_colour_answered_before(hosts):
     """On all hosts together, in the last minute."""
     for host in hosts:
         host.say(commands.PROXY, "green 200 0.004", "green 500 0.004", "blue 500 0.001")
-        with (host.docker / "logs" / commands.PROXY).open("a") as log:
+        with host.log_of(commands.PROXY).open("a") as log:
             log.write("1000000000.5 green 200 0.004\n")
     site = Deployer(hosts).site
     seen = baseline(site, look(site))

@@ -4,7 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 from invoke import Context, Exit
-from local_host import Deployer, environment, target
+from deployer import Deployer
+from local_host import environment, target
 
 from bikecast.errors import UnknownName
 from bikecast.ops.tasks import deploy_task, releasing, rollback_task

@@ -1,7 +1,8 @@
 """The proxy itself is replaced: a second one beside the first, which then takes its leave."""
 
 import pytest
-from local_host import PROXY_IMAGE, Deployer, Fault, environment, target
+from deployer import Deployer, Fault
+from local_host import PROXY_IMAGE, environment, target
 
 from bikecast.errors import BikecastError, CommandFailed, Refused
 from bikecast.ops import commands, proxy

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from local_host import REGISTRY, Gone, environment, live, target
+from deployer import live
+from local_host import REGISTRY, Gone, environment, target
 
 from bikecast.errors import InputError, UnknownName
 from bikecast.ops import digests

@@ -4,7 +4,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from local_host import Deployer, Fault, environment, live, target
+from deployer import Deployer, Fault, live
+from local_host import environment, target
 
 from bikecast.errors import BikecastError, HostGone, InputError, Refused, UnknownName
 from bikecast.ops import commands

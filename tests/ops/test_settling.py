@@ -1,7 +1,8 @@
 """What an earlier deployer left half done is finished before anything new begins."""
 
 import pytest
-from local_host import DIRECTORY, Deployer, live, target
+from deployer import Deployer, live
+from local_host import DIRECTORY, target
 
 from bikecast.ops import commands
 from bikecast.ops.release import How, deploy, holding

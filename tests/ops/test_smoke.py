@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from local_host import Deployer, target
+from deployer import Deployer
+from local_host import target
 
 from bikecast.errors import Refused
 from bikecast.ops.preparing import try_out

@@ -35,7 +35,7 @@ def test_the_configuration_asks_the_link_on_every_request():
     assert "if (-f /traffic/green/$bucket) { set $colour green; }" in text
     assert "if (-f /traffic/leaving/i7) { return 418; }" in text
     assert "listen 8000 reuseport;" in text and "listen [::]:8000 reuseport;" in text
-    assert "log_format traffic '$colour $status $request_time';" in text
+    assert "log_format traffic '$msec $colour $status $request_time';" in text
     assert "user " not in text and "ssl" not in text
     assert text.count("{") == text.count("}")
 
@@ -66,8 +66,8 @@ LINE = st.tuples(st.sampled_from(["blue", "green"]), st.integers(100, 599), st.i
 @given(st.lists(LINE), st.lists(st.text(max_size=20)))
 def test_a_log_is_counted_by_colour(lines, noise):
     """Every answer once; what is no answer is passed over."""
-    text = [f"{c} {status} {ms // 1000}.{ms % 1000:03}" for c, status, ms in lines]
-    noise = [n for n in noise if not re.match(r"\s*(blue|green)", n)]
+    text = [f"17.250 {c} {status} {ms // 1000}.{ms % 1000:03}" for c, status, ms in lines]
+    noise = [n for n in noise if not re.search(r"(blue|green)", n)]
     seen = read_log(noise + text)
     for colour in ("blue", "green"):
         own = [(status, ms) for c, status, ms in lines if c == colour]
@@ -78,7 +78,10 @@ def test_a_log_is_counted_by_colour(lines, noise):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "red 200 0.001", "blue 200", "blue 200 0.001 more", "blue 2000 0.001", "now 17.5", "blue"],
+    [
+        *("", "1 red 200 0.001", "1 blue 200", "1 blue 200 0.001 more", "1 blue 2000 0.001"),
+        *("now 17.5", "blue", "blue 200 0.001", "x blue 200 0.001"),
+    ],
 )
 def test_a_line_of_another_form_counts_for_nothing(line):
     """As the ones of the proxy's start."""

@@ -61,6 +61,7 @@ from bikecast.ops.commands.locks import (
 )
 from bikecast.ops.commands.looking import (
     HISTORY,
+    LAST_LINES,
     LOOK,
     RECORD,
     history,
@@ -98,6 +99,7 @@ __all__ = [
     "KILL",
     "KILL_AFTER",
     "LABEL",
+    "LAST_LINES",
     "LOCK_EXPIRES",
     "LOG_LINES",
     "LOOK",

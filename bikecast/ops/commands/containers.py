@@ -104,8 +104,9 @@ def _labels(env: Environment, labels: dict[str, str]) -> list[str]:
 
 
 REMOVE = """
-shift 2
-for c; do ! docker inspect "$c" >/dev/null 2>&1 || docker rm -f "$c" >/dev/null || exit 1; done
+shift 2; there=$(docker ps -a --format '{{.Names}}') || exit 1; found=
+for c; do case " "$(echo $there)" " in *" $c "*) found="$found $c" ;; esac; done
+[ -z "$found" ] || docker rm -f $found >/dev/null || exit 1
 """
 
 
@@ -148,7 +149,7 @@ def start_service(
     starting = holding(
         *(directory, token, "docker", "run", "--detach", "--name", service_name(colour)),
         *("--user", user, *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, labels), *_settings(env)),
-        *("--env", "BIKECAST_BIND=unix:/run/bikecast/api.sock"),
+        *("--env", f"BIKECAST_BIND=unix:/run/bikecast/{SOCKET}"),
         *("--volume", f"{directory}/sockets/{colour}:/run/bikecast"),
         *_secrets_mount(env, f"secrets/{colour}"),
         image,
@@ -169,20 +170,28 @@ def start_refresher(
     return replace(starting, what=f"starting {refresher_name(colour)}")
 
 
+SOCKET = "api.sock"
 FORMER = "-former"
 # The service goes last: where it was set aside, its refresher was too. No traffic comes here, so
 # nothing is in flight that a gentle stop would wait for. The secrets go with it, so that the former
 # service never starts with those of its successor.
 SET_ASIDE = """
+there=$(docker ps -a --format '{{.Names}} {{.Status}}') || exit 1
+status_of() { echo "$there" | sed -n "s/^$1 //p"; }
 for c in bikecast-refresher-$3 bikecast-$3; do
-  docker inspect "$c" >/dev/null 2>&1 || continue
-  docker rm -f "$c-former" >/dev/null 2>&1
-  [ "$(docker inspect -f '{{.State.Status}}' "$c")" = exited ] || docker kill "$c" >/dev/null
+  case $(status_of "$c") in
+    "") continue ;;
+    Exited* | Created*) ;;
+    *) docker kill "$c" >/dev/null ;;
+  esac
+  [ -z "$(status_of "$c-former")" ] || docker rm -f "$c-former" >/dev/null
   docker rename "$c" "$c-former" || exit 1
 done
+rm -f "$1/sockets/$3/SOCKET"
 umask 077; cd "$1/secrets" && mkdir -p next "$3" && rm -rf "$3-former" &&
 mv "$3" "$3-former" && mv next "$3"
 """
+SET_ASIDE = SET_ASIDE.replace("SOCKET", SOCKET)
 PUT_BACK = """
 is() { docker inspect "$1" >/dev/null 2>&1; }
 s=bikecast-$3 r=bikecast-refresher-$3
@@ -228,24 +237,27 @@ def drop_former(directory: str, token: str) -> Command:
     return script(OURS + DROP_FORMER, directory, token, *names, what=what)
 
 
-# A container that ends is started again by Docker: one restart is failure enough.
+# A container that ends is started again by Docker: one restart is failure enough. Nothing is asked
+# before it listens: each question starts a Python beside the one that is starting.
 HEALTHY = """
-end=$(($(date +%s) + $2))
+end=$(($(date +%s) + $2)) socket=$3 said="it does not listen yet"
 while :; do
   set -- "$1" "$2" $(docker inspect -f '{{.State.Status}} {{.RestartCount}}' "$1")
   [ "$3 $4" = "running 0" ] || { echo "it does not run: $3, restarted $4 times"; break; }
-  said=$(docker exec "$1" python -I -S CHECK 2>&1) && { echo healthy; exit 0; }
+  [ ! -e "$socket" ] ||
+    { said=$(docker exec "$1" python -I -S CHECK 2>&1) && { echo healthy; exit 0; }; }
   [ "$(date +%s)" -lt "$end" ] || { echo "not healthy within $2 s: $said"; break; }
-  sleep 0.2
+  sleep 0.1
 done
 docker logs --tail LINES "$1" 2>&1; :
 """
 HEALTHY = HEALTHY.replace("LINES", str(LOG_LINES)).replace("CHECK", "/usr/local/lib/healthcheck.py")
 
 
-def wait_healthy(container: str, seconds: float) -> Command:
-    """Wait until a container is healthy: prints ``healthy``, or why not and its last lines."""
-    waiting = script(HEALTHY, container, int(seconds), what=f"waiting for {container}")
+def wait_healthy(directory: str, colour: str, seconds: float) -> Command:
+    """Wait until a service is healthy: prints ``healthy``, or why not and its last lines."""
+    name, socket = service_name(colour), f"{directory}/sockets/{colour}/{SOCKET}"
+    waiting = script(HEALTHY, name, int(seconds), socket, what=f"waiting for {name}")
     return replace(waiting, pretend="healthy", timeout=seconds + 15)
 
 

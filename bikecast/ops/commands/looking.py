@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from bikecast.ops.commands.base import Command, LABEL, LOG_LINES, LOOK_WITHIN, script
+from bikecast.ops.commands.base import Command, LABEL, LOG_LINES, LOOK_WITHIN, PROXY, script
 from bikecast.ops.commands.locks import HOLDING
 
 FORMAT = (
@@ -67,6 +67,15 @@ def record(directory: str, token: str, entry: dict[str, object]) -> Command:
     return script(RECORD, directory, token, json.dumps(entry), what="writing its log of releases")
 
 
-def last_lines(container: str, lines: int = LOG_LINES) -> Command:
-    """What a container said last, errors included."""
-    return replace(script('docker logs --tail "$2" "$1" 2>&1; :', container, lines), reads=True)
+LAST_LINES = """
+docker logs --tail "$2" "$1" 2>&1
+case $1 in PROXY*) tail -q -n "$2" "$3"/proxy/*/log/*.log 2>/dev/null ;; esac; :
+""".replace("PROXY", PROXY)
+
+
+def last_lines(directory: str, container: str, lines: int = LOG_LINES) -> Command:
+    """What a container said last, errors included; of a proxy also its own files."""
+    return replace(
+        script(LAST_LINES, container, lines, directory, what=f"reading the log of {container}"),
+        reads=True,
+    )

@@ -7,7 +7,6 @@ from bikecast.ops.commands.base import (
     Command,
     LOCK_EXPIRES,
     LOG_OPTIONS,
-    PROXY,
     UNPRIVILEGED,
     WATCH,
     script,
@@ -70,12 +69,14 @@ def start_watch(
     return replace(starting, what=f"starting {WATCH}")
 
 
-# The window ends where the next one begins, by the host's clock; a line that comes late is counted
-# in the next one.
+# The window ends where the next one begins, by the host's clock. A line is written as soon as its
+# time is set; the pause is for one that is just being written.
 TRAFFIC = """
 now=$(date +%s.%N); [ "$2" != now ] || { echo "now $now"; exit 0; }
-docker logs --since "$2" --until "$now" "$1" 2>/dev/null; echo "now $now"
-echo "wish $(cat "$3/lock/wish" 2>/dev/null)"
+sleep 0.05; cd "$1" || exit 66
+cat proxy/*/log/access.log.1 proxy/*/log/access.log 2>/dev/null |
+awk -v since="$2" -v until="$now" '$1 >= since && $1 < until'
+echo "now $now"; echo "wish $(cat lock/wish 2>/dev/null)"
 for c in blue green; do docker inspect -f "state $c {{.State.Status}} {{.RestartCount}}" \
 bikecast-$c 2>/dev/null; done; :
 """
@@ -83,7 +84,7 @@ bikecast-$c 2>/dev/null; done; :
 
 def traffic(directory: str, since: str) -> Command:
     """The proxy's log since a moment of the host's clock (``now`` to begin), and a new moment."""
-    asking = script(TRAFFIC, PROXY, since, directory, what="reading the proxy's log")
+    asking = script(TRAFFIC, directory, since, what="reading the proxy's log")
     return replace(asking, reads=True)
 
 

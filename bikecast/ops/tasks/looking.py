@@ -182,7 +182,9 @@ def logs(
 def _log(site: Site, host: Host, of: str, lines: int) -> str | None:
     """The newest lines of a container; None where the host has none of that kind."""
     container = _container(parse_state(host.run(commands.look(site.directory))), of)
-    return host.run(commands.last_lines(container.name, lines)) if container else None
+    return (
+        host.run(commands.last_lines(site.directory, container.name, lines)) if container else None
+    )
 
 
 @task(  # type: ignore[untyped-decorator]
