@@ -38,6 +38,11 @@ show() {  # a container by a template
     'state blue {{.State.Status}} {{.RestartCount}}') echo "state blue $status $restarts" ;;
     'state green {{.State.Status}} {{.RestartCount}}') echo "state green $status $restarts" ;;
     '{{.State.Running}} {{.RestartCount}}') echo "$running $restarts" ;;
+    '{{index .Config.Labels "bikecast.proxy"}}')
+      case ,$labels in *',"bikecast.proxy":"'*)
+        rest=${labels#*\"bikecast.proxy\":\"}; echo "${rest%%\"*}" ;;
+      *) echo ;;
+      esac ;;
     '{{.State.Running}}') echo "$running" ;;
     '') echo "[{\"Name\": \"/$2\"}]" ;;
     *) die "template parsing error: $1" ;;
@@ -59,6 +64,8 @@ run() {
       --entrypoint) entrypoint=$2; shift ;;
       --label) labels="$labels${labels:+,}\"${2%%=*}\":\"${2#*=}\""; shift ;;
       --user | --tmpfs | --cap-drop | --security-opt | --restart | --log-driver | --log-opt) shift ;;
+      --mount)  # the proxy's log
+        path=${2#*,source=}; : > "${path%,target=*}/access.log" || exit 125; shift ;;
       --volume)
         case $2 in *:/run/bikecast) : > "${2%:*}/api.sock" || exit 125 ;; esac; shift ;;
       --env | --network | --stop-signal) shift ;;

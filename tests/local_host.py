@@ -18,11 +18,11 @@ from typing import Any
 
 from bikecast.errors import HostGone, Refused
 from bikecast.ops import commands
-from bikecast.ops.commands import NEXT_PROXY, PROXY, Command
+from bikecast.ops.commands import NEXT_PROXY, PROXY, PROXY_LABEL, Command
 from bikecast.ops.environment import Environment, parse_environment
 from bikecast.ops.host import in_time, printed
 from bikecast.ops.site import Target
-from bikecast.ops.state import PROXY_LABEL, HostState, parse_state
+from bikecast.ops.state import HostState, parse_state
 
 DIRECTORY = "/opt/bikecast"
 DOCKER = Path(__file__).parent / "fake_docker.sh"

@@ -10,6 +10,8 @@ from bikecast.ops.commands import (
     LOG_LINES,
     NEXT_SECRETS,
     PROXY,
+    PROXY_LABEL,
+    RUN_NGINX,
     Command,
     refresher_name,
     service_name,
@@ -18,7 +20,7 @@ from bikecast.ops.host import Host
 from bikecast.ops.images import registry_host
 from bikecast.ops.site import Site, States, Target
 from bikecast.ops.smoke import asking, smoke
-from bikecast.ops.state import BACK, DIGEST, PROXY_LABEL, RELEASE, TRAINING, HostState
+from bikecast.ops.state import BACK, DIGEST, RELEASE, TRAINING, HostState
 from bikecast.ops.traffic import COLOURS
 
 
@@ -103,7 +105,7 @@ def write_proxy_files(site: Site, hosts: tuple[Host, ...], instance: str) -> Non
 
 def proxy_instance(site: Site) -> str:
     """The name of a proxy with the settings of the environment."""
-    parts = [site.env.proxy.image, *commands.proxy_files(site.env, "").values()]
+    parts = [site.env.proxy.image, RUN_NGINX, *commands.proxy_files(site.env, "").values()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

@@ -4,7 +4,7 @@ import time
 
 from bikecast.errors import Refused
 from bikecast.ops import commands
-from bikecast.ops.commands import NEXT_PROXY
+from bikecast.ops.commands import NEXT_PROXY, PROXY_LABEL
 from bikecast.ops.host import Host
 from bikecast.ops.images import registry_host
 from bikecast.ops.preparing import (
@@ -17,7 +17,6 @@ from bikecast.ops.preparing import (
 from bikecast.ops.release import holding
 from bikecast.ops.settling import adopt_proxies
 from bikecast.ops.site import Site, States, check_ready, look
-from bikecast.ops.state import PROXY_LABEL
 
 # Seconds in which the old proxy ends every connection with its next answer, announced.
 LEAVING = 10.0

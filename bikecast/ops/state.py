@@ -9,14 +9,13 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from bikecast.ops.commands import PROXY, WATCH, refresher_name, service_name
+from bikecast.ops.commands import PROXY, PROXY_LABEL, WATCH, refresher_name, service_name
 from bikecast.ops.environment import Proxy, Tls
 from bikecast.ops.traffic import BLUE, BUCKETS, COLOURS, GREEN, other
 
 DIGEST = "bikecast.digest"
 RELEASE = "bikecast.release"
 TRAINING = "bikecast.training"  # digest of the training image
-PROXY_LABEL = "bikecast.proxy"  # the settings that a proxy was started with, by their hash
 BACK = "bikecast.back"  # started by a rollback: the release is older than its container
 
 

@@ -90,7 +90,8 @@ def test_the_proxy_is_started_word_by_word():
         f"docker run --detach --name bikecast-proxy --user 1:2 --network host {HARDENED} {LOGGED} "
         f"--label bikecast.directory={DIRECTORY} --label p=i7 "
         f"--volume {DIRECTORY}/traffic:/traffic:ro --volume {DIRECTORY}/sockets:/sockets:ro "
-        f"--volume {DIRECTORY}/proxy/i7:/etc/bikecast:ro --volume {DIRECTORY}/proxy/i7/log:/log "
+        f"--volume {DIRECTORY}/proxy/i7:/etc/bikecast:ro --mount "
+        f"type=bind,source={DIRECTORY}/proxy/i7/log,target=/log "
         "--stop-signal SIGQUIT --entrypoint sh nginx:1.28 -c"
     )
     assert 'exec nginx -c /etc/bikecast/nginx.conf -g "daemon off;"' in found.argv[-1]
@@ -98,10 +99,12 @@ def test_the_proxy_is_started_word_by_word():
     assert f"--volume {DIRECTORY}/proxy/i7/tls:/tls:ro" in tls
 
 
-def test_a_log_of_the_proxy_that_is_full_makes_room(tmp_path):
-    """Its two newest pieces stay, and nginx, the first process, is told to write into a new one."""
+@pytest.mark.parametrize("there", [True, False], ids=["all there", "one taken away"])
+def test_a_log_of_the_proxy_that_is_full_makes_room(tmp_path, there):
+    """Its two newest pieces stay, and nginx, the first process, is told to write into new ones."""
     (tmp_path / "access.log").write_text("x" * LOG_PIECE)
-    (tmp_path / "error.log").write_text("one line")
+    if there:
+        (tmp_path / "error.log").write_text("one line")
     played = {
         "sleep": "[ ! -e slept ] && : > slept",
         "kill": 'echo "kill $*" >> told; : > access.log',
@@ -118,9 +121,10 @@ def test_a_log_of_the_proxy_that_is_full_makes_room(tmp_path):
     assert done.returncode == 0
     assert (tmp_path / "access.log").read_text() == ""
     assert len((tmp_path / "access.log.1").read_text()) == LOG_PIECE
+    assert (tmp_path / "error.log").exists() is there
     assert not (tmp_path / "error.log.1").exists()
     assert sorted((tmp_path / "told").read_text().splitlines()) == [
-        "kill -USR1 1",
+        *["kill -USR1 1"] * (1 if there else 2),
         "nginx -c /etc/bikecast/nginx.conf -g daemon off;",
     ]
 

@@ -53,6 +53,14 @@ def test_the_baseline_is_what_the_live_colour_answered_before(hosts):
     assert (seen.requests, seen.errors) == (4, 2)
 
 
+def test_a_proxy_whose_log_cannot_be_read_stops_a_release_before_the_switch(hosts):
+    """Nobody could tell how riders fare; the next step is named."""
+    hosts[1].log_of(commands.PROXY).unlink()
+    with pytest.raises(Refused, match="two: its proxy writes no log .*: inv proxy-upgrade"):
+        deploy(Deployer(hosts).site, target("c"), How(bake=0))
+    assert [h.answers() for h in hosts] == [("green", target("b").release)] * 2
+
+
 def watch(hosts, seconds, looks):
     """Bake green for some seconds; what came of it, and how often it slept."""
     site = Deployer(hosts).site

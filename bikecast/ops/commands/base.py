@@ -9,6 +9,7 @@ PROXY = "bikecast-proxy"
 NEXT_PROXY = "bikecast-proxy-next"
 WATCH = "bikecast-watch"
 LABEL = "bikecast.directory"
+PROXY_LABEL = "bikecast.proxy"  # the settings that a proxy was started with, by their hash
 LOCK_EXPIRES = 30  # seconds without a heartbeat
 LOG_OPTIONS = ("--log-driver", "json-file", "--log-opt", "max-size=20m", "--log-opt", "max-file=3")
 UNPRIVILEGED = (

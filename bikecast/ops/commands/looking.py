@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from bikecast.ops.commands.base import Command, LABEL, LOG_LINES, LOOK_WITHIN, PROXY, script
+from bikecast.ops.commands.base import Command, LABEL, LOG_LINES, LOOK_WITHIN, PROXY_LABEL, script
 from bikecast.ops.commands.locks import HOLDING
 
 FORMAT = (
@@ -67,14 +67,17 @@ def record(directory: str, token: str, entry: dict[str, object]) -> Command:
     return script(RECORD, directory, token, json.dumps(entry), what="writing its log of releases")
 
 
+# A proxy writes what it has to say into files of its own.
 LAST_LINES = """
 docker logs --tail "$2" "$1" 2>&1
-case $1 in PROXY*) tail -q -n "$2" "$3"/proxy/*/log/*.log 2>/dev/null ;; esac; :
-""".replace("PROXY", PROXY)
+proxy=$(docker inspect -f '{{index .Config.Labels "PROXY"}}' "$1" 2>/dev/null)
+[ -n "$proxy" ] && cd "$3/proxy/$proxy/log" || exit 0
+for of in access error; do cat $of.log.1 $of.log 2>/dev/null | tail -n "$2"; done; :
+""".replace("PROXY", PROXY_LABEL)
 
 
 def last_lines(directory: str, container: str, lines: int = LOG_LINES) -> Command:
-    """What a container said last, errors included; of a proxy also its own files."""
+    """What a container said last, errors included; of a proxy that many of each of its files."""
     return replace(
         script(LAST_LINES, container, lines, directory, what=f"reading the log of {container}"),
         reads=True,

@@ -69,13 +69,20 @@ def start_watch(
     return replace(starting, what=f"starting {WATCH}")
 
 
-# The window ends where the next one begins, by the host's clock. A line is written as soon as its
-# time is set; the pause is for one that is just being written.
+# The window ends where the next one begins, by the host's clock. A line has the time of the turn of
+# nginx in which it is written; the pause is for one that is just being written. Where the log was
+# put aside while it was read, a piece between the two may have been missed.
 TRAFFIC = """
+cd "$1" && pieces() { stat -c %i proxy/*/log/access.log 2>/dev/null; } && at=$(pieces) ||
+  { echo "its proxy writes no log that can be read: inv proxy-upgrade" >&2; exit 1; }
 now=$(date +%s.%N); [ "$2" != now ] || { echo "now $now"; exit 0; }
-sleep 0.05; cd "$1" || exit 66
-cat proxy/*/log/access.log.1 proxy/*/log/access.log 2>/dev/null |
-awk -v since="$2" -v until="$now" '$1 >= since && $1 < until'
+sleep 0.1
+while :; do
+  lines=$(cat proxy/*/log/access.log.1 proxy/*/log/access.log 2>/dev/null |
+    awk -v since="$2" -v until="$now" '$1 >= since && $1 < until')
+  was=$at at=$(pieces); [ "$was" != "$at" ] || break
+done
+printf '%s\\n' "$lines"
 echo "now $now"; echo "wish $(cat lock/wish 2>/dev/null)"
 for c in blue green; do docker inspect -f "state $c {{.State.Status}} {{.RestartCount}}" \
 bikecast-$c 2>/dev/null; done; :

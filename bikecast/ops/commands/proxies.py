@@ -27,8 +27,9 @@ RUN_NGINX = """
 cd /log || exit 1
 while sleep 5; do
   for log in access.log error.log; do
-    [ "$(stat -c %s "$log" 2>/dev/null || echo 0)" -lt PIECE ] ||
-      { mv "$log" "$log.1" && kill -USR1 1; }
+    # Where a new one could not be made, for want of room, or somebody took it away.
+    [ -e "$log" ] || { kill -USR1 1; continue; }
+    [ "$(stat -c %s "$log")" -lt PIECE ] || { mv "$log" "$log.1" && kill -USR1 1; }
   done
 done &
 exec nginx -c /etc/bikecast/nginx.conf -g "daemon off;"
@@ -48,7 +49,8 @@ def start_proxy(
         *("--volume", f"{directory}/traffic:/traffic:ro"),
         *("--volume", f"{directory}/sockets:/sockets:ro"),
         *("--volume", f"{directory}/proxy/{instance}:/etc/bikecast:ro", *tls),
-        *("--volume", f"{directory}/proxy/{instance}/log:/log"),
+        # Unlike a volume, never made anew by the engine, as root, where it is missing.
+        *("--mount", f"type=bind,source={directory}/proxy/{instance}/log,target=/log"),
         *("--stop-signal", "SIGQUIT", "--entrypoint", "sh", env.proxy.image, "-c", RUN_NGINX),
     )
     return script(START_PROXY, directory, token, instance, *words, what=f"starting {name}")

@@ -147,7 +147,7 @@ def _by_release(states: dict[Host, HostState]) -> dict[str, list[Host]]:
         *("env", "json"),
         of="live, idle, proxy or refresher.",
         host="Only this host.",
-        lines="How many of the newest lines.",
+        lines="How many of the newest lines; of the proxy, in each of its logs.",
     )
 )
 def logs(
