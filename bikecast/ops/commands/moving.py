@@ -73,7 +73,9 @@ def start_watch(
 # nginx in which it is written; the pause is for one that is just being written. Where the log was
 # put aside while it was read, a piece between the two may have been missed.
 TRAFFIC = """
-cd "$1" && pieces() { stat -c %i proxy/*/log/access.log 2>/dev/null; } && at=$(pieces) ||
+cd "$1" || exit 66
+pieces() { stat -c %i proxy/*/log/access.log 2>/dev/null; }
+at=$(pieces) || [ -z "$(ls proxy)" ] ||
   { echo "its proxy writes no log that can be read: inv proxy-upgrade" >&2; exit 1; }
 now=$(date +%s.%N); [ "$2" != now ] || { echo "now $now"; exit 0; }
 sleep 0.1
