@@ -17,6 +17,8 @@ STATION_COLUMNS = {
     "lon": ("lon", "lng", "longitude"),
     "capacity": ("capacity",),
 }
+# All hour long; 9999 and its like stand for "not counted".
+MOST_IN_AN_HOUR = 3_600
 EXPECTED_OF_STATIONS = (
     "station_id (or id), name (address), lat (latitude), lon (longitude) and, where known, capacity"
 )
@@ -87,6 +89,7 @@ def _usable(rows: pl.DataFrame, latest: datetime, skipped: Counter[str]) -> pl.D
         "not on the hour": pl.col("hour").dt.truncate("1h") != pl.col("hour"),
         "no number": pl.any_horizontal(pl.col(flows).is_null() | pl.col(flows).is_nan()),
         "negative": pl.any_horizontal(pl.col(flows) < 0),
+        "more than a bike a second": pl.any_horizontal(pl.col(flows) > MOST_IN_AN_HOUR),
         "not a whole number": pl.any_horizontal(pl.col(flows) % 1 != 0),
     }
     for reason, holds in reasons.items():

@@ -1,5 +1,6 @@
 """Backtests see only what was known, and scores are what a hand would compute."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -91,8 +92,6 @@ def test_the_hour_that_spring_skips_is_not_forecast(history):
 
 def test_observed_weather_marks_every_row(history):
     """What had the help of hindsight says so."""
-    from dataclasses import replace
-
     seen = replace(history, weather=WeatherArchive((), hindsight=True))
     assert run(seen, Grid(24, 24))[0]["hindsight"].all()
     assert "hindsight" not in run(history, Grid(24, 24))[0].columns
@@ -128,6 +127,36 @@ def test_scores_by_hand(history):
     assert found["coverage_80"] == pytest.approx(191 / n)
     assert found["pinball"] == pytest.approx((95 + 192) / n / 2, rel=0.01)
     assert found["net_flow_mae"] == pytest.approx((3 * 24 + 23 + 4 * 48) / 8, rel=0.01)
+
+
+def test_without_a_week_before_the_window_there_is_no_scale(history):
+    """MASE is left out, not made up."""
+    frame, _ = run(history, Grid(24, 24), start=datetime(2018, 3, 8))
+    assert "mase" not in score_overall(frame, history)
+
+
+def test_skill_is_held_against_both_plain_models_in_every_split(history):
+    """1 − MAE / MAE of the reference on the same rows; of the reference itself it is 0."""
+    flows = history.flows.copy()
+    flows[0] += np.random.default_rng(8).integers(0, 4, flows[0].shape)
+    noisy = replace(history, flows=flows)
+    grid, start = Grid(24, 24), datetime(2018, 3, 20)
+    frames = [
+        backtest(noisy, MODELS[m], start=start, days=4, grid=grid, refit_days=4).select(
+            pl.lit(m).alias("model"), pl.all()
+        )
+        for m in ("naive", "mean4w")
+    ]
+    found = score_models(pl.concat(frames), noisy)
+    naive, mean = found["naive"], found["mean4w"]
+    assert naive["overall"]["skill"] == 0 == mean["overall"]["skill_mean4w"]
+    pairs = [(mean["overall"], naive["overall"])]
+    pairs += zip(mean["by_horizon"], naive["by_horizon"], strict=True)
+    for ours, theirs in pairs:
+        assert ours["skill"] == pytest.approx(1 - ours["mae"] / theirs["mae"])
+        assert theirs["skill_mean4w"] == pytest.approx(1 - theirs["mae"] / ours["mae"])
+    # The second station is forecast without any error, so nothing can be better.
+    assert ["skill" in s for s in mean["by_station_id"]] == [True, False]
 
 
 def test_models_are_scored_side_by_side(history):

@@ -58,6 +58,7 @@ def test_a_parquet_panel_may_lack_returns(tmp_path):
         ("b,2018-05-01 00:30,1,2", "not on the hour"),
         ("b,2018-05-01 00:00,x,2", "no number"),
         ("b,2018-05-01 00:00,-1,2", "negative"),
+        ("b,2018-05-01 00:00,1,9999", "more than a bike a second"),
         ("b,2018-05-01 00:00,1.5,2", "not a whole number"),
         ("a,2018-05-01 00:00,9,9", "station and hour given twice"),
     ],

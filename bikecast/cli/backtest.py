@@ -23,12 +23,14 @@ from bikecast.panels import read_panel, read_stations
 from bikecast.records import MAX_HORIZON, System
 from bikecast.weather import read_weather
 
-DEFAULT_MODEL = "xgboost"
+DEFAULT_MODEL = "ensemble"
+# Score → (heading, how it is written).
 SHOWN = {
-    **{name: name for name in ("mae", "rmse", "wape", "mase", "pinball")},
-    "coverage_80": "cover 80",
-    "net_flow_mae": "net flow",
-    "skill": "skill",
+    **{name: (name, "{:.3f}") for name in ("mae", "rmse", "wape", "mase", "pinball")},
+    "coverage_80": ("cover 80", "{:.3f}"),
+    "net_flow_mae": ("net flow", "{:.3f}"),
+    "failed_trips": ("failed", "{:,.0f}"),
+    "skill": ("skill", "{:.3f}"),
 }
 
 
@@ -82,7 +84,7 @@ def backtest(
         history = _history(panel, stations, weather, weather_mode, system)
         step.result(f"{len(history.stations)} stations until {history.as_of:%Y-%m-%d}")
     from bikecast.evaluation import backtest as run
-    from bikecast.evaluation import score_models
+    from bikecast.evaluation import remarks, score_models
     from bikecast.models import MODELS
     from bikecast.models.base import Grid
 
@@ -102,6 +104,8 @@ def backtest(
         seconds[name] = round(time.monotonic() - started, 1)
         frames.append(frame.select(pl.lit(name).alias("model"), pl.all()))
     predictions = pl.concat(frames)
+    for what, n in remarks(history, began, days).items():
+        errors.print(f"[yellow]noted:[/] {what}: {n:,}", highlight=False)
     with steps.step("score"):
         found = score_models(predictions, history)
     for name, took in seconds.items():
@@ -178,7 +182,7 @@ def _history(
         )
         history = History(**{**vars(history), "weather": archive})
     for reason, n in sorted(skipped.items()):
-        errors.print(f"[yellow]skipped:[/] {n:,} {reason}")
+        errors.print(f"[yellow]skipped:[/] {n:,} {reason}", highlight=False)
     return history
 
 
@@ -213,11 +217,16 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     else:
         rows = [
             [name]
-            + [f"{s['overall'][k]:.3f}" if k in s["overall"] else "–" for k in SHOWN]
+            + [
+                form.format(s["overall"][k]) if k in s["overall"] else "–"
+                for k, (_, form) in SHOWN.items()
+            ]
+            + [f"{s['calibration']['largest_miss']:.3f}"]
             + [f"{s['overall']['n']:,}", f"{s['seconds']:.1f}"]
             for name, s in document["models"].items()
         ]
         window = document["window"]
         title = f"{window['days']} days from {window['start']}, {window['horizon']} h ahead"
-        print_table(title, ["model", *SHOWN.values(), "n", "seconds"], rows)
+        headings = [heading for heading, _ in SHOWN.values()]
+        print_table(title, ["model", *headings, "miss", "n", "seconds"], rows)
     errors.print(f"peak memory {gigabytes:.2f} GB", highlight=False)

@@ -136,14 +136,14 @@ def test_a_backtest_writes_predictions_and_scores(panel, tmp_path):
 
 
 def test_a_backtest_can_be_read_as_one_page(panel, tmp_path):
-    """Scores of every model and three pictures, with nothing to be loaded from elsewhere."""
+    """Scores of every model and five pictures, with nothing to be loaded from elsewhere."""
     page = tmp_path / "report.html"
     words = ["backtest", str(panel), "--start", "2018-06-01", "--days", "3", "--model", "naive"]
     words += ["--model", "mean4w", "--timezone", "America/New_York", "--report", str(page)]
     found = runner.invoke(app, words)
     assert found.exit_code == 0, found.output
     text = page.read_text()
-    assert text.startswith("<!DOCTYPE html>") and text.count("data:image/svg+xml;base64,") == 3
+    assert text.startswith("<!DOCTYPE html>") and text.count("data:image/svg+xml;base64,") == 5
     assert "<td>naive</td>" in text and "<td>mean4w</td>" in text and "America/New_York" in text
     assert not re.search(r"(src|href)=[\"'](?!data:)", text) and "<script" not in text
     assert "Hindsight" not in text
