@@ -7,6 +7,10 @@ from bikecast.records import ModelVersion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
 NAIVE = "naive"
+WEEKLY = "mean4w"
+NET_FLOW_SLACK = 0.05
+"""Share by which the net flow's error may exceed the four-week mean's: what four weeks of a small
+city cannot tell from chance."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ def judge(
         _at_most(f"{score} better than naive", own[score], scores[NAIVE][score], strict=True)
         for score in ("mae", "rmse")
     ]
+    flows = [scores.get(e, {}).get("net_flow_mae") for e in (version.model, WEEKLY)]
+    if flows[0] is not None and flows[1] is not None:
+        # A lower error of either flow does not mean a lower one of their difference.
+        most = (1 + NET_FLOW_SLACK) * flows[1]
+        checks.append(_at_most("net flow no worse than mean4w", flows[0], most, strict=False))
     if champion is not None and champion.version != version.version:
         theirs = scores.get("champion")
         if theirs is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bikecast.embedded import EmbeddedPostgres
+from bikecast.models import boosted
 from bikecast.store import Store, ensure_database
 from bikecast.store.connection import fetch, parsed, transaction
 
@@ -24,6 +25,15 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip(f"no real data in {folder}: set BIKECAST_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_rounds():
+    """What tests ask of trees needs no whole forest; how good that is, benches measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boosted, "ROUNDS", 60)
+        patch.setattr(boosted, "SHORT_ROUNDS", 60)
+        yield
 
 
 @pytest.fixture(scope="session")

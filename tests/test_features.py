@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from made_up import NEW_YORK, mutated_after, small_history, with_weather
 
-from bikecast.features import LEAST_LEVEL, NAMES, features, level, pairs, weekly_hours, weekly_mean
+from bikecast.features import (
+    LEAST_LEVEL,
+    LONGER,
+    NAMES,
+    features,
+    level,
+    pairs,
+    weekly_hours,
+    weekly_mean,
+)
+from bikecast.features.groups import GROUPS, membership
 from bikecast.history import History, WeatherArchive
 from bikecast.records import WEATHER, Station
 
@@ -132,6 +142,16 @@ def test_recent_ratios_by_hand():
     assert column(found, "log_size")[0, 0, 0] == pytest.approx(np.log(4.05), rel=1e-5)
 
 
+def test_the_size_of_a_station_is_that_of_its_known_hours():
+    """Hours that nobody knows make it no smaller; where a week is unknown, so is the size."""
+    flows = np.full((2, 50 * 24, 2), 4, np.float32)
+    history = History(NEW_YORK, (Station("a"), Station("b")), datetime(2018, 1, 1), flows, 1200)
+    flows[0, 40 * 24 - 100 : 40 * 24] = np.nan
+    flows[1, 40 * 24 - 168 : 40 * 24] = np.nan
+    size = column(features(history, np.array([40 * 24]), np.array([0])), "log_size")[0]
+    assert size[0] == pytest.approx(np.log(4.05), rel=1e-5) and np.isnan(size[1]).all()
+
+
 def test_yesterday_is_unknown_where_it_has_not_ended():
     """The hour 24 hours before is a feature up to 23 hours ahead, and unknown behind that."""
     found = features(HISTORY, np.full(3, 40 * 24), np.array([0, 23, 24]))
@@ -184,3 +204,95 @@ def test_nothing_is_known_at_the_first_hour():
     found = features(HISTORY, np.array([0]), np.array([0]))
     assert found.level == pytest.approx(LEAST_LEVEL)
     assert found.values.shape == (1, 3, 2, len(NAMES))
+
+
+def test_every_feature_is_explained_by_one_word():
+    """None is forgotten, none counts twice, and no group is of features that there are not."""
+    assert sorted(name for group in GROUPS.values() for name in group) == sorted(NAMES)
+    found = membership(["temperature", "hour", "humidity"])
+    assert [list(GROUPS)[i] for i in found.argmax(axis=1)] == ["weather", "time of day", "weather"]
+    assert (found.sum(axis=1) == 1).all()
+
+
+def steady(rate=4, days=60):
+    """Two stations with the same flow in every hour."""
+    flows = np.full((2, days * 24, 2), rate, np.float32)
+    places = Station("a"), Station("b")
+    return History(NEW_YORK, places, datetime(2018, 1, 1), flows, days * 24)
+
+
+def test_an_outage_is_no_demand():
+    """Empty hours of a busy station are left out of its level from the fifteenth bike missed on."""
+    history = steady()
+    history.flows[0, 50 * 24 : 51 * 24] = 0
+    found = level(history, np.full(2, 53 * 24), np.array([0, 9]))
+    # Eight bikes an hour are missed: the first hour of the day still counts, as quiet ones do.
+    assert found[1] == pytest.approx(4 + LEAST_LEVEL)
+    assert found[0, 0, 0] < 4 and found[0, 1, 0] == pytest.approx(4 + LEAST_LEVEL)
+
+
+def test_quiet_hours_are_no_outage():
+    """At a station with a bike in four hours half an empty day is learned."""
+    history = steady(rate=0.25)
+    history.flows[0, 50 * 24 : 51 * 24 - 12] = 0
+    found = level(history, np.array([53 * 24]), np.array([9]))
+    assert (found[0, 0] < found[0, 1]).all()
+
+
+def test_bikes_missed_since_the_last_one():
+    """Three empty hours of eight expected bikes each are 24 bikes missed; a bike ends it."""
+    history = steady()
+    history.flows[0, 50 * 24 - 3 : 50 * 24] = 0
+    found = column(features(history, np.array([50 * 24]), np.array([0])), "missed")
+    assert found[0, 0] == pytest.approx(np.log(25), rel=1e-4)
+    assert (found[0, 1] == 0).all()
+    history.flows[0, 50 * 24 - 1] = 1
+    assert (column(features(history, np.array([50 * 24]), np.array([0])), "missed") == 0).all()
+
+
+def test_an_absurd_hour_is_cut():
+    """9,999 bikes count as four times what was expected and fifteen more."""
+    history = steady()
+    history.flows[0, 50 * 24 + 8, 0] = 9_999
+    found = level(history, np.array([57 * 24]), np.array([8]))
+    cut = 4 * 4 + 15
+    wanted = ((cut + 3 * 4) / 4 + (cut + 9 * 4) / 10) / 2
+    assert found[0, 0, 0] == pytest.approx(wanted + LEAST_LEVEL, rel=1e-4)
+    assert found[0, 1, 0] == pytest.approx(4 + LEAST_LEVEL)
+
+
+def test_a_rainy_day_is_divided_out_of_usual_flows():
+    """A day on which the whole city halves lowers plain means, and hardly the usual ones."""
+    history = steady()
+    history.flows[:, 53 * 24 : 54 * 24] = 2  # a Friday
+    found = features(history, np.array([58 * 24]), np.array([9]))
+    usual = column(found, "usual_kind10") + np.log(found.level)
+    plain = column(found, "log_kind")
+    assert (usual > plain).all() and usual == pytest.approx(np.log(4), abs=0.03)
+
+
+def test_a_steady_city_has_no_longer_mean_that_differs():
+    """Where all days are alike each longer mean is the level."""
+    found = features(steady(), np.array([58 * 24]), np.array([9]))
+    for name in LONGER:
+        assert column(found, name) == pytest.approx(0, abs=1e-3)
+    assert column(found, "share") == pytest.approx(0, abs=0.01)
+
+
+def test_what_the_system_does_now_by_hand():
+    """Two stations of four bikes an hour, of which one has eight pickups in the last hour."""
+    history = steady()
+    history.flows[0, 50 * 24 - 1, 0] = 8
+    found = features(history, np.array([50 * 24]), np.array([0]))
+    assert column(found, "system_1h")[0, 1] == pytest.approx([np.log(13 / 9), 0], abs=1e-5)
+    assert column(found, "system_other_1h")[0, 1] == pytest.approx([0, np.log(13 / 9)], abs=1e-5)
+    assert column(found, "system_before")[0, 0] == pytest.approx(0, abs=1e-6)
+    assert column(found, "system_out")[0, 1] == pytest.approx(np.log(21 / 17), rel=1e-5)
+    assert list(column(found, "net_3h")[0, :, 0]) == [-4, 0]
+
+
+def test_the_system_now_is_unknown_later_in_the_day():
+    """From the seventh hour on no model can tell days apart by what all stations had."""
+    found = features(HISTORY, np.full(2, 40 * 24), np.array([5, 6]))
+    for name in ("system_1h", "system_other_1h", "system_before", "system_out"):
+        assert np.isfinite(column(found, name)[0]).all() and np.isnan(column(found, name)[1]).all()

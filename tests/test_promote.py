@@ -38,6 +38,23 @@ def test_no_better_than_naive_is_refused(figure, value):
     assert failed(checks) == [f"{figure} better than naive"]
 
 
+@pytest.mark.parametrize(
+    ("net_flow", "refused"), [(10.4, []), (10.6, ["net flow"]), (math.nan, ["net flow"])]
+)
+def test_a_worse_net_flow_than_the_weekly_means_is_refused(net_flow, refused):
+    """Where stations run empty is told by the difference of both flows; 5 % are let pass."""
+    own = {"mae": 1.5, "rmse": 3.0, "net_flow_mae": net_flow}
+    weekly = {"mae": 1.9, "rmse": 3.9, "net_flow_mae": 10.0}
+    checks = judge(version(xgboost=own, naive=NAIVE, mean4w=weekly), None)
+    assert [name.removesuffix(" no worse than mean4w") for name in failed(checks)] == refused
+
+
+def test_a_city_that_counts_only_pickups_has_no_net_flow():
+    """What cannot be scored is not asked."""
+    scores = {"xgboost": {"mae": 1.5, "rmse": 3.0}, "naive": NAIVE, "mean4w": NAIVE}
+    assert len(judge(version(**scores), None)) == 2
+
+
 def test_worse_than_the_champion_is_refused():
     """A challenger must not be worse than the champion on the same hours."""
     champion = version("1")

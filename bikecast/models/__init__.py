@@ -5,13 +5,29 @@ forecast table and installs neither.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from bikecast.models.base import Forecaster
-from bikecast.models.boosted import BoostedTrees
+from bikecast.models.base import Explainable
+from bikecast.models.boosted import Trees
+from bikecast.models.ensemble import Ensemble
+from bikecast.models.learned import LearnedForecaster, Task
 from bikecast.models.naive import SeasonalNaive, WeeklyMean
-from bikecast.models.statistical import CountRegression
+from bikecast.models.statistical import MOST_ROWS, CountRegression
 
-MODELS: Final[dict[str, Callable[[], Forecaster]]] = {
-    model.name: model for model in (SeasonalNaive, WeeklyMean, CountRegression, BoostedTrees)
+
+def _regression(task: Task) -> CountRegression:
+    return CountRegression()
+
+
+def _trees(task: Task) -> Trees:
+    return Trees(task.grid)
+
+
+MODELS: Final[dict[str, Callable[[], Explainable]]] = {
+    "naive": SeasonalNaive,
+    "mean4w": WeeklyMean,
+    "glm": partial(LearnedForecaster, "glm", _regression, most_rows=MOST_ROWS),
+    "xgboost": partial(LearnedForecaster, "xgboost", _trees),
+    "ensemble": partial(LearnedForecaster, "ensemble", Ensemble),
 }

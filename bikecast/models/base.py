@@ -1,9 +1,26 @@
 """The contract of every model: fit on a history, then forecast from any origin."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
+from bikecast.features import Features
 from bikecast.history import Floats, History, Ints
+
+Arrays = dict[str, NDArray[Any]]
+"""A fitted model in a portable form: no Python objects, and no library's own."""
+
+
+def within(name: str, arrays: Arrays) -> Arrays:
+    """The arrays of a part, under its name."""
+    return {f"{name}.{key}": array for key, array in arrays.items()}
+
+
+def part(arrays: Arrays, name: str) -> Arrays:
+    """The inverse of :func:`within`; nothing where there is no such part."""
+    start = f"{name}."
+    return {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
 
 
 @dataclass(frozen=True)
@@ -33,13 +50,16 @@ class Prediction:
 
 
 class Forecaster(Protocol):
-    """A model of all stations and both targets.
+    """A model of all stations and both targets, as a backtest asks it.
 
     ``predict`` sees the whole history it is given, and must use nothing at or after an origin
     except the calendar and the weather that ``WeatherArchive.at`` hands out for that origin.
     """
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """The entry in the table of models."""
+        ...
 
     def fit(self, history: History, grid: Grid) -> None:
         """Learn from all known hours of ``history``; the same input gives the same model."""
@@ -49,5 +69,37 @@ class Forecaster(Protocol):
         """Forecast ``horizon`` hours from each origin (grid indices of ``history``).
 
         Stations that the model was not fitted on are forecast as well as their history allows.
+        """
+        ...
+
+
+class Explainable(Forecaster, Protocol):
+    """A forecaster that can say why, as every entry of MODELS can; a backtest does not ask."""
+
+    def inputs(self, history: History, origins: Ints, horizon: int) -> Features:
+        """What :meth:`predict` sees of these hours, the steps running fastest; kept with a table.
+
+        Its level is what this model starts from; it may be 0.
+        """
+        ...
+
+    def explain(self, values: Floats, level: Floats) -> Floats:
+        """Why the mean is not the level: logarithms of factors, [rows, ``GROUPS``].
+
+        Their sum and the logarithm of the level are the logarithm of the mean, to float32's
+        precision. It may be called after a fork.
+
+        :param values: rows of :meth:`inputs`, [rows, features]; :param level: theirs, [rows].
+        """
+        ...
+
+    def portable(self) -> Arrays:
+        """All that forecasts and explanations take, as plain arrays."""
+        ...
+
+    def restore(self, arrays: Arrays) -> None:
+        """Become the fitted model whose :meth:`portable` form this is.
+
+        :raises KeyError: for what another model, or one of another release, has left.
         """
         ...

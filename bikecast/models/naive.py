@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bikecast.errors import InputError
-from bikecast.features import level, pairs, weekly_mean
+from bikecast.features import Features, features, level, pairs, weekly_mean
+from bikecast.features.groups import GROUPS
 from bikecast.history import Floats, History, Ints
-from bikecast.models.base import Grid, Prediction
+from bikecast.models.base import Arrays, Grid, Prediction
 from bikecast.models.counts import quantiles, recent_dispersion
 
 DISPERSION_DAYS = 28
@@ -49,6 +50,25 @@ class WeeklyMean:
         """Forecast ``horizon`` hours from each origin."""
         mean = self._mean(history, origins, horizon)
         return Prediction(mean, quantiles(mean, self.alpha))
+
+    def inputs(self, history: History, origins: Ints, horizon: int) -> Features:
+        """Features, which it does not look at, and its own forecast as their level."""
+        seen = features(history, *pairs(origins, horizon))
+        return Features(
+            seen.values, self._mean(history, origins, horizon).reshape(seen.level.shape)
+        )
+
+    def explain(self, values: Floats, level: Floats) -> Floats:
+        """Nothing: the forecast is the level."""
+        return np.zeros((len(level), len(GROUPS)), np.float32)
+
+    def portable(self) -> Arrays:
+        """The dispersion."""
+        return {"alpha": self.alpha}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take the dispersion back."""
+        self.alpha = arrays["alpha"]
 
     def _mean(self, history: History, origins: Ints, horizon: int) -> Floats:
         asked = pairs(origins, horizon)

@@ -1,23 +1,26 @@
 """A count regression of statsmodels."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bikecast.features import NAMES, STATION_WINDOWS, SYSTEM_WINDOWS, Features
-from bikecast.history import Floats, History, Ints
-from bikecast.models.base import Grid, Prediction
-from bikecast.models.counts import quantiles, recent_dispersion
-from bikecast.models.naive import DISPERSION_DAYS, require_days
-from bikecast.models.rows import predict_means, recency, training_rows, without_weather
-from bikecast.records import TARGETS, WEATHER
+from bikecast.features import LONGER, NAMES
+from bikecast.features.groups import ALL_IN_LEVEL, membership
+from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
+from bikecast.history import Floats
+from bikecast.models.base import Arrays
+from bikecast.models.rows import Rows, recency
+from bikecast.records import WEATHER
 
-LEAST_DAYS = 14
 SEED = 1
 HALF_LIFE_DAYS = 180
 MOST_ROWS = 60_000
-FORGET_WEATHER = 0.5
+RIDGE = 1e-3
+"""On columns of unit variance. Without it the fit runs away where a small city has an hour of the
+day without a single ride; here it moves no forecast by more than 0.3 % on average, and takes a
+fifth of the time of iterated least squares (New York)."""
+MOST_CHANGE = 3.0
+"""Logarithms beyond it are cut, in and out: a factor of 20 is a closed station, or an event."""
 FADE_HOURS = 6.0
 """The last hours' weight falls by e in this many hours ahead."""
 
@@ -27,9 +30,15 @@ _SHORT = [_AT[f"station_{w}h"] for w in STATION_WINDOWS if w < 24]
 _SHORT += [_AT[f"system_{w}h"] for w in SYSTEM_WINDOWS if w < 24]
 _PARTS = [_AT[name] for name in ("log_week", "log_kind", "log_kind_recent", "log_size")]
 _DAY = [_AT[name] for name in ("holiday", "holiday_near", "workday_before", "workday_after")]
-_RATIOS = [_AT["last_week"], _AT["yesterday"]]
+_LONGER = [_AT[name] for name in LONGER]
+_RATIOS = [_AT["last_week"], _AT["yesterday"], _AT["missed"]]
 _WEATHER = slice(_AT[WEATHER[0]], _AT[WEATHER[-1]] + 1)
 _SCALES = np.array([10, 1, 10, 50, 50], np.float32)
+_COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
+_COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
+_COLUMN_OF += [_WEATHER.start, *range(_WEATHER.start, _WEATHER.stop), _WEATHER.start]
+_MEMBERSHIP = membership(NAMES[i] for i in _COLUMN_OF)
+"""Of the columns of the design, each for the feature that it is made of."""
 
 
 def design(values: Floats) -> Floats:
@@ -42,6 +51,7 @@ def design(values: Floats) -> Floats:
     workday, returns = values[:, _AT["workday"]], values[:, _AT["returns"]]
     log_level = values[:, _AT["log_level"], None]
     slot = hour + 24 * workday.astype(np.int64)
+    longer = np.clip(values[:, _LONGER], -MOST_CHANGE, MOST_CHANGE)
     fade = np.exp(-step / FADE_HOURS)[:, None]
     weather = values[:, _WEATHER] / _SCALES
     there = np.isfinite(weather).all(axis=1, keepdims=True)
@@ -52,6 +62,8 @@ def design(values: Floats) -> Floats:
         values[:, _DAY],
         values[:, _PARTS] - log_level,
         values[:, _RATIOS],
+        longer,
+        longer * workday[:, None],
         values[:, _LONG],
         values[:, _SHORT] * fade,
         there,
@@ -72,53 +84,55 @@ class CountRegression:
     The negative binomial is therefore put around the means afterwards.
     """
 
-    name: ClassVar[str] = "glm"
-
     def __init__(self) -> None:
         self.params: dict[str, Any] = {
             "family": "poisson",
             "half_life_days": HALF_LIFE_DAYS,
-            "most_rows": MOST_ROWS,
+            "fitted_rows": MOST_ROWS,
+            "ridge": RIDGE,
         }
         self.coefficients = np.zeros(0)
-        self.alpha: Floats = np.full(len(TARGETS), 0.2, np.float32)
+        self.centre = np.zeros(0)
 
-    def fit(self, history: History, grid: Grid) -> None:
-        """Measure the dispersion with a fit that ends before the last weeks, then fit on all.
-
-        :raises InputError: for less than 14 days of history.
-        """
-        require_days(history, LEAST_DAYS, self.name)
-        days = history.known // 24
-        recent = min(DISPERSION_DAYS, days // 3)
-        self.coefficients = self._fitted(history.until((days - recent) * 24), grid)
-        self.alpha = recent_dispersion(self, history, grid, recent)
-        self.coefficients = self._fitted(history, grid)
-
-    def _fitted(self, history: History, grid: Grid) -> NDArray[np.float64]:
+    def learn(self, rows: Rows, known: int) -> None:
+        """Fit on some of these rows."""
         import statsmodels.api as sm
 
-        rows = training_rows(history, grid, MOST_ROWS, SEED, time_of_year=False)
-        rows = without_weather(rows, _WEATHER, FORGET_WEATHER, SEED)
-        x = design(rows.values)
-        used = np.ptp(x, axis=0) > 0
+        share = MOST_ROWS / max(len(rows.actual), 1)
+        chosen = np.random.default_rng(SEED).random(len(rows.actual)) < share
+        fitted = rows.where(chosen)
+        x = design(fitted.values)
+        spread = x.std(axis=0)
+        used = np.ptp(x, axis=0) > 0  # the spread of a constant is not quite 0
         model = sm.GLM(
-            rows.actual.astype(float),
-            x[:, used].astype(float),
+            fitted.actual.astype(float),
+            (x[:, used] / spread[used]).astype(float),
             family=sm.families.Poisson(),
-            offset=np.log(rows.level).astype(float),
-            freq_weights=recency(rows, history.known, HALF_LIFE_DAYS).astype(float),
+            offset=np.log(fitted.level).astype(float),
+            freq_weights=recency(fitted, known, HALF_LIFE_DAYS).astype(float),
         )
-        out = np.zeros(x.shape[1])
-        out[used] = model.fit(maxiter=25).params
-        return out
+        self.coefficients = np.zeros(x.shape[1])
+        ridge = model.fit_regularized(alpha=RIDGE, L1_wt=0, opt_method="bfgs")
+        self.coefficients[used] = ridge.params / spread[used]
+        self.centre = x.mean(axis=0)
 
-    def predict(self, history: History, origins: Ints, horizon: int) -> Prediction:
-        """Forecast ``horizon`` hours from each origin, with weather where there is any."""
+    def means(self, values: Floats, level: Floats) -> Floats:
+        """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
+        change = np.clip(design(values) @ self.coefficients, -MOST_CHANGE, MOST_CHANGE)
+        return (level * np.exp(change)).astype(np.float32)
 
-        def mean_of(seen: Features) -> Floats:
-            change = design(seen.values.reshape(-1, len(NAMES))) @ self.coefficients
-            return (seen.level * np.exp(change).reshape(seen.level.shape)).astype(np.float32)
+    def explain(self, values: Floats, level: Floats) -> Floats:
+        """Terms relative to their mean in the rows of the fit; what is cut, is cut of them all."""
+        terms = (design(values) - self.centre) * self.coefficients
+        logs = terms @ _MEMBERSHIP + (self.centre @ self.coefficients) * ALL_IN_LEVEL
+        most = np.maximum(np.abs(logs.sum(axis=1, keepdims=True)), MOST_CHANGE)
+        cut: Floats = (logs * (MOST_CHANGE / most)).astype(np.float32)
+        return cut
 
-        mean = predict_means(history, origins, horizon, mean_of, time_of_year=False)
-        return Prediction(mean, quantiles(mean, self.alpha))
+    def portable(self) -> Arrays:
+        """Coefficients of the design, and its mean."""
+        return {"coefficients": self.coefficients, "centre": self.centre}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take them back."""
+        self.coefficients, self.centre = arrays["coefficients"], arrays["centre"]

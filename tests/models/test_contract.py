@@ -8,8 +8,11 @@ import pytest
 from made_up import mutated_after, small_history, with_weather
 
 from bikecast.errors import InputError
+from bikecast.features import NAMES
+from bikecast.features.groups import GROUPS
 from bikecast.models import MODELS
 from bikecast.models.base import Grid
+from bikecast.models.portable import pack, unpack
 from bikecast.records import QUANTILES, Station
 
 HISTORY = small_history()
@@ -163,3 +166,28 @@ def test_intervals_cover_what_they_say(model):
     known = np.isfinite(actual)
     covered = (found[..., 1] <= actual) & (actual <= found[..., 5])
     assert 0.75 < covered[known].mean() < 0.97
+
+
+@pytest.mark.parametrize("history", [HISTORY, with_weather(HISTORY)], ids=["bare", "weather"])
+def test_an_explanation_takes_the_level_to_the_forecast(model, history):
+    """The level times all factors is the mean, of every row that was kept of it."""
+    inputs = model.inputs(history, ORIGINS[1:2], 8)
+    values, level = inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel()
+    logs = model.explain(values, level)
+    mean = model.predict(history, ORIGINS[1:2], 8).mean.ravel()
+    assert logs.shape == (len(mean), len(GROUPS)) and logs.dtype == np.float32
+    assert level * np.exp(logs.sum(axis=1)) == pytest.approx(mean, rel=1e-4)
+
+
+def test_the_portable_form_is_the_whole_model(model):
+    """Taken from it, a model explains and forecasts to the last digit as it did."""
+    packed = pack(model)
+    again, history = unpack(packed), with_weather(HISTORY)
+    inputs = model.inputs(history, ORIGINS[1:2], 8)
+    rows = inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel()
+    assert np.array_equal(again.explain(*rows), model.explain(*rows))
+    wanted, found = (m.predict(history, ORIGINS[1:2], 8) for m in (model, again))
+    assert np.array_equal(found.mean, wanted.mean)
+    assert np.array_equal(found.quantiles, wanted.quantiles)
+    assert type(again) is type(model) and pack(again) == packed
+    assert packed == pack(pickle.loads(pickle.dumps(model)))

@@ -25,11 +25,11 @@ def test_dispersion_without_a_known_hour_is_the_default():
 
 
 def test_quantiles_are_those_of_the_exact_distribution():
-    """The table on a grid of means is the exact function, but for the rounding of the mean."""
+    """It is the exact function, but for the rounding of mean and dispersion."""
     mean = np.geomspace(0.06, 400, 60).astype(np.float32).repeat(2).reshape(-1, 2)
     found = quantiles(mean, np.array([0.2, 0.2], np.float32))
     exact = stats.nbinom.ppf(np.array(QUANTILES), 5, 5 / (5 + mean[:, :1]))
-    assert (np.abs(found[:, 0] - exact) <= 1 + 0.004 * exact).all()
+    assert (np.abs(found[:, 0] - exact) <= 1 + 0.008 * exact).all()
 
 
 def test_quantiles_never_cross_and_never_fall_with_the_mean():

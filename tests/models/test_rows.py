@@ -1,13 +1,17 @@
 """Which rows the learning models see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_up import mutated_after, small_history, with_weather
 
-from bikecast.features import NAMES, Features
+from bikecast.features import NAMES
 from bikecast.models.base import Grid
 from bikecast.models.rows import (
-    predict_means,
+    has_weather,
+    learning_rows,
+    predict_rows,
     recency,
     training_pairs,
     training_rows,
@@ -47,6 +51,19 @@ def test_rows_carry_what_came_of_them():
         assert rows.actual[rows.target == target].sum() == np.nansum(flows)
 
 
+def test_what_is_learned_from_is_no_fault():
+    """An absurd hour counts as a very busy one; all others as they came."""
+    flows = HISTORY.flows.copy()
+    at = 45 * 24 + 8
+    flows[0, at, 0] = 3_000
+    faulty = replace(HISTORY, flows=flows)
+    rows = learning_rows(faulty, Grid(24, 24), 10**9, 1, time_of_year=False)
+    as_it_came = training_rows(faulty, Grid(24, 24), 10**9, 1, time_of_year=False).actual
+    changed = rows.actual != as_it_came
+    assert changed.sum() == 1 and as_it_came[changed] == 3_000
+    assert rows.hour[changed] == at and 15 < rows.actual[changed] < 100
+
+
 def test_too_many_rows_are_sampled():
     """About as many rows as allowed are left, from all stations and days."""
     rows = training_rows(HISTORY, Grid(24, 1), 5_000, 1, time_of_year=False)
@@ -69,33 +86,39 @@ def test_weights_halve_with_the_half_life():
     assert weight[at] == pytest.approx(0.5)
 
 
-def test_weather_is_forgotten_for_whole_hours():
-    """A share of the hours loses all its weather, the rest keeps it, nothing else changes."""
+def test_rows_without_weather_keep_all_else():
+    """No row knows its weather afterwards, nothing else changes, and the rows asked stay whole."""
     rows = training_rows(with_weather(HISTORY), Grid(24, 24), 10**9, 1, time_of_year=False)
-    wanted = rows.values.copy()
-    found = without_weather(rows, WEATHER_COLUMNS, 0.5, seed=1)
-    gone = np.isnan(found.values[:, WEATHER_COLUMNS]).all(axis=1)
-    assert 0.3 < gone.mean() < 0.7
-    assert np.array_equal(found.values[~gone], wanted[~gone], equal_nan=True)
-    wanted[:, WEATHER_COLUMNS] = np.nan
-    found.values[:, WEATHER_COLUMNS] = np.nan
-    assert np.array_equal(found.values, wanted, equal_nan=True)
+    assert has_weather(rows.values).any()
+    found = without_weather(rows)
+    assert not has_weather(found.values).any()
+    others = np.delete(np.arange(len(NAMES)), np.arange(len(NAMES))[WEATHER_COLUMNS])
+    assert np.array_equal(found.values[:, others], rows.values[:, others], equal_nan=True)
+    assert has_weather(rows.values).any()
+
+
+def test_rain_and_temperature_make_weather():
+    """Clouds may be unknown; without rain or temperature the weather is."""
+    values = np.zeros((4, len(NAMES)), np.float32)
+    for row, name in enumerate(("cloud_cover", "temperature", "precipitation"), start=1):
+        values[row, NAMES.index(name)] = np.nan
+    assert list(has_weather(values)) == [True, True, False, False]
 
 
 def test_means_come_back_in_the_order_asked():
     """Pieces are cut by sorted origins; the answer is in the caller's order."""
 
-    def level_of(seen: Features):
-        return seen.level
+    def level_of(values, level):
+        return level
 
     origins = np.array([50 * 24, 31 * 24, 45 * 24 + 5])
-    found = predict_means(HISTORY, origins, 24, level_of, time_of_year=False)
+    found = predict_rows(HISTORY, origins, 24, level_of, time_of_year=False)
     for i, origin in enumerate(origins):
-        alone = predict_means(HISTORY, origins[i : i + 1], 24, level_of, time_of_year=False)
+        alone = predict_rows(HISTORY, origins[i : i + 1], 24, level_of, time_of_year=False)
         assert np.array_equal(found[i], alone[0])
     assert np.array_equal(
         found[1],
-        predict_means(
+        predict_rows(
             mutated_after(HISTORY, 31 * 24), origins[1:2], 24, level_of, time_of_year=False
         )[0],
     )

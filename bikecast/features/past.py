@@ -1,0 +1,167 @@
+"""Flows before a set of origins: what is known of them, what was to be expected, what is usual."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from bikecast.history import Calendar, Floats, History, Ints
+
+WEEK: Final = 168
+WEEKS: Final = 4
+KIND_DAYS: Final = 10
+LEAST_LEVEL: Final = 0.05
+"""Added to every level, in bikes per hour, so that its logarithm exists."""
+# Forty Saturdays and Sundays lie 20 weeks back. How busy the system was then is told by the level
+# of that hour, whose ten days can lie 5 weeks back and more in a run of holidays.
+LOOKBACK_DAYS: Final = 190
+
+OUTAGE: Final = 15.0
+"""Bikes that should have come and gone in a run of empty hours, from which it is an outage."""
+MOST: Final = (4.0, 15.0)
+"""An hour counts as at most so many times what was expected, and so many bikes more: a marathon,
+or a fault, is not copied into the weeks after it."""
+_PIECE: Final = 24 * WEEK  # hours of which the expected flow is found at once
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """Flows with the hours first, from ``first`` on; the last row stands for all other hours.
+
+    :param values: [hours + 1, stations, targets], 0 where unknown.
+    :param known: the same shape, 1 where known.
+    :param expected: what the level had said at the midnight before, the same shape, NaN unknown.
+    :param seen: flows as they came, before they were cleaned, NaN where unknown.
+    :param missed: [hours + 1, stations], bikes that were expected in the run of empty hours that
+        each hour ends, 0 where it is not empty.
+    """
+
+    first: int
+    values: Floats
+    known: Floats
+    expected: Floats
+    seen: Floats
+    missed: Floats
+
+    def rows(self, hours: Ints) -> Ints:
+        """Where these grid hours are found."""
+        at = hours - self.first
+        return np.where((at >= 0) & (at < len(self.values) - 1), at, len(self.values) - 1)
+
+    def at(self, hours: Ints) -> Floats:
+        """Flows of these hours, NaN where unknown: [hours, stations, targets]."""
+        rows = self.rows(hours)
+        return np.where(self.known[rows] > 0, self.values[rows], np.float32(np.nan))
+
+    def mean(self, hours: Ints) -> Floats:
+        """Means of the known among ``hours`` [n, k], NaN without any: [n, stations, targets]."""
+        total = np.zeros((len(hours), *self.values.shape[1:]), np.float32)
+        count = np.zeros_like(total)
+        for k in range(hours.shape[1]):
+            rows = self.rows(hours[:, k])
+            total += self.values[rows]
+            count += self.known[rows]
+        return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
+
+    def seen_and_expected(self, start: int, stop: int) -> tuple[Floats, Floats, Floats]:
+        """Flows of grid hours and what was expected of them, 0 where either is unknown.
+
+        The last says where both are known: 1, and elsewhere 0.
+        """
+        rows = self.rows(np.arange(start, stop))
+        seen, expected = self.seen[rows], self.expected[rows]
+        both = np.isfinite(seen) & np.isfinite(expected)
+        return (
+            np.where(both, seen, np.float32(0)),
+            np.where(both, expected, np.float32(0)),
+            both.astype(np.float32),
+        )
+
+
+def weekly_hours(hours: Ints, weeks: int = WEEKS) -> Ints:
+    """The same hour 1 … ``weeks`` weeks before: [hours, weeks].
+
+    A week before any hour of a horizon of up to 168 is known at the origin.
+    """
+    return hours[:, None] - WEEK * np.arange(1, weeks + 1)
+
+
+def past_of(history: History, calendar: Calendar, origins: Ints) -> Past:
+    """What features of these origins may see, cleaned."""
+    return _cleaned(raw_past(history, origins), calendar)
+
+
+def raw_past(history: History, origins: Ints) -> Past:
+    """Flows before these origins as they came; nothing is said of what was to be expected."""
+    first = max(0, int(origins.min()) // 24 - LOOKBACK_DAYS) * 24
+    flows = history.flows[:, first : int(origins.max())].transpose(1, 0, 2)
+    flows = np.concatenate([flows, np.full((1, *flows.shape[1:]), np.nan, np.float32)])
+    known = np.isfinite(flows)
+    values = np.where(known, flows, np.float32(0))
+    unsaid = np.full_like(flows, np.nan)
+    return Past(first, values, known.astype(np.float32), unsaid, flows, unsaid[..., 0])
+
+
+def _cleaned(past: Past, calendar: Calendar) -> Past:
+    """Outages unknown, outliers cut; with what was expected of every hour.
+
+    Whether an hour counts follows from it and from earlier ones alone.
+    """
+    past = replace(past, expected=_expected(past, calendar))
+    past = replace(past, missed=_missed(past))
+    outage = past.missed >= OUTAGE
+    if outage.any():
+        known = np.where(outage[..., None], np.float32(0), past.known)
+        past = replace(past, known=known, values=past.values * known)
+        past = replace(past, expected=_expected(past, calendar))
+    factor, more = MOST
+    most = np.where(np.isfinite(past.expected), factor * past.expected + more, np.float32(np.inf))
+    return replace(past, values=np.minimum(past.values, most))
+
+
+def _missed(past: Past) -> Floats:
+    empty = (past.known > 0).all(axis=2) & (past.values.sum(axis=2) == 0)
+    expected = np.nan_to_num(past.expected).sum(axis=2)
+    found = np.zeros(empty.shape, np.float32)
+    for hour in range(len(empty) - 1):
+        # The row before the first stands for all other hours, of which nothing is known.
+        found[hour] = np.where(empty[hour], found[hour - 1] + expected[hour], 0)
+    return found
+
+
+def _expected(past: Past, calendar: Calendar) -> Floats:
+    """What the level had said for each past hour at the midnight before it; NaN where nothing."""
+    hours = past.first + np.arange(len(past.values) - 1)
+    found = np.full_like(past.values, np.nan)
+    for i in range(0, len(hours), _PIECE):
+        piece = hours[i : i + _PIECE]
+        found[i : i + _PIECE][: len(piece)] = blend(
+            past.mean(weekly_hours(piece)),
+            past.mean(kind_hours(calendar, piece, piece // 24 - 1)),
+        )
+    return found
+
+
+def kind_hours(calendar: Calendar, hours: Ints, last_day: Ints, most: int = KIND_DAYS) -> Ints:
+    """The hour of the day on the last days of its kind up to ``last_day``, oldest first.
+
+    :returns: [hours, most], -1 where there are fewer days.
+    """
+    workday = calendar.workday[::24]
+    days = np.empty((len(hours), most), np.int64)
+    for kind in (False, True):
+        ours = calendar.workday[hours] == kind
+        alike = np.concatenate([np.full(most, -1), np.flatnonzero(workday == kind)])
+        so_far = np.cumsum(np.concatenate([[0], workday == kind]))[last_day[ours] + 1]
+        days[ours] = alike[so_far[:, None] + np.arange(most)]
+    return np.where(days >= 0, days * 24 + hours[:, None] % 24, -1)
+
+
+def last_day(origins: Ints, hours: Ints) -> Ints:
+    """The last day on which the hour of the day had ended at the origin."""
+    return origins // 24 - 1 + (hours % 24 < origins % 24)
+
+
+def blend(week: Floats, kind: Floats) -> Floats:
+    both = (week + kind) / 2
+    return np.where(np.isnan(week), kind, np.where(np.isnan(kind), week, both))
