@@ -1,18 +1,29 @@
-"""Issue the forecast table: every station, every hour of the coming week, in one batch."""
+"""Issue the forecast table: every station, every hour of the coming week, in one batch.
 
+What the model saw is stored beside it, and the model itself: a forecast can be explained without
+its history and without a registry.
+"""
+
+import logging
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 
+from bikecast.features import NAMES, Features
+from bikecast.features.inputs import Inputs, inputs_of
 from bikecast.history import History
+from bikecast.models.base import Explainable
 from bikecast.models.frames import forecast_frame
+from bikecast.models.portable import pack
 from bikecast.records import MAX_HORIZON, Issue
 from bikecast.registry import PRODUCTION, Registry
 from bikecast.store import Store
 
 OPEN_HOURS = 28 * 24
+
+log = logging.getLogger(__name__)
 
 
 def issue_forecast(store: Store, registry: Registry, system_id: str, now: datetime) -> Issue:
@@ -20,7 +31,8 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
 
     Stations that saw no bike in the last four weeks are taken for closed and left out.
 
-    Nothing is done where the newest table has the same model and the same data already.
+    Nothing is done where the newest table has the same model and the same data already, and
+    inputs, which a table of an older release has not.
 
     :param now: wall clock with time zone; becomes ``issued_at``.
     """
@@ -28,10 +40,11 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
     history = store.history(system_id)
     as_of = _with_zone(history)
     newest = store.newest_issue(system_id)
-    if newest and newest.model_version == version.version and newest.as_of == as_of:
+    if newest and _is_current(store, newest, version.version, as_of):
         return newest
     origin = np.array([history.known])
-    prediction = registry.load(version).predict(history, origin, MAX_HORIZON)
+    model = registry.load(version)
+    prediction = model.predict(history, origin, MAX_HORIZON)
     issue = Issue(
         system_id=system_id,
         issued_at=now,
@@ -41,10 +54,32 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
         simulated=history.system.simulated,
     )
     frame = forecast_frame(prediction, history, origin).drop("origin")
-    store.save_issue(issue, frame.filter(pl.col("station_id").is_in(open_stations(history))))
+    ids = open_stations(history)
+    inputs = _inputs(model.inputs(history, origin, MAX_HORIZON), history, ids)
+    rows = frame.filter(pl.col("station_id").is_in(ids))
+    store.save_issue(issue, rows, inputs, packed(model))
     saved = store.newest_issue(system_id)
     assert saved is not None
     return saved
+
+
+def _is_current(store: Store, issue: Issue, model_version: str, as_of: datetime) -> bool:
+    alike = issue.model_version == model_version and issue.as_of == as_of
+    return alike and store.has_inputs(issue.issue_id)
+
+
+def _inputs(seen: Features, history: History, ids: list[str]) -> dict[str, Inputs]:
+    places = {s.station_id: i for i, s in enumerate(history.stations)}
+    return {i: inputs_of(seen, NAMES, places[i]) for i in ids}
+
+
+def packed(model: Explainable) -> bytes | None:
+    """The model as it is stored; None for one of a release that kept less of what it learned."""
+    try:
+        return pack(model)
+    except AttributeError as error:
+        log.warning("the forecast cannot be explained until the next training: %s", error)
+        return None
 
 
 def open_stations(history: History) -> list[str]:

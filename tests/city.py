@@ -3,8 +3,11 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from bikecast.features import NAMES
+from bikecast.features.inputs import Inputs
 from bikecast.records import FORECAST_COLUMNS, System
 
 CITY = System("city", "A city", "America/New_York", "US-NY")
@@ -64,3 +67,12 @@ def frame(*stations):
         (s, datetime(2021, 5, 1), t, *[1.0] * 8) for s in stations for t in ("pickups", "returns")
     ]
     return pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row")
+
+
+def seen(*stations):
+    """What a model saw of an hour of each station: all features are the station's place here."""
+    shape = (1, 2, len(NAMES))
+    return {
+        s: Inputs(NAMES, np.full(shape, i, np.float32), np.ones((1, 2), np.float32))
+        for i, s in enumerate(stations)
+    }

@@ -4,8 +4,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
 
+from bikecast.features import NAMES
+from bikecast.features.inputs import Inputs
+from bikecast.models.portable import pack
+from bikecast.models import MODELS
+from bikecast.models.base import within
+from bikecast.models.learned import Fitted
+from bikecast.models.spread import Spread
+from bikecast.models.statistical import CountRegression, design
 from bikecast.records import QUANTILES, TARGETS, Issue, Station, System
 from bikecast.serve.source import Published
 
@@ -62,6 +71,33 @@ def published(
     )
 
 
+def seen(published: Published) -> dict[str, Inputs]:
+    """What the model of a made-up forecast saw: nothing, and a level of half of each mean."""
+    stations = published.frame.partition_by("station_id", as_dict=True)
+    return {
+        str(station): Inputs(
+            NAMES,
+            np.zeros((len(rows) // 2, 2, len(NAMES)), np.float32),
+            rows["mean"].to_numpy().reshape(-1, 2).astype(np.float32) / 2,
+        )
+        for (station,), rows in stations.items()
+    }
+
+
+def doubling() -> bytes:
+    """A model, packed, that makes of :func:`seen` what it is of, for the weather's sake."""
+    regression = CountRegression()
+    # Of features that are all 0, two columns are not: midnight, and that there is weather.
+    columns = design(np.zeros((1, len(NAMES)), np.float32))[0]
+    columns[0] = 0
+    regression.coefficients, regression.centre = np.log(2) * columns, columns * 0
+    model = MODELS["glm"]()
+    spread = Spread(np.zeros(1), np.zeros(0), np.array([QUANTILES]))
+    fitted = within("without_weather", Fitted(regression, spread, 0.0, False).portable())
+    model.restore({"year": np.array(False), **fitted})
+    return pack(model)
+
+
 @dataclass
 class FakeSource:
     """A table source that can be told to fail, and counts what it was asked."""
@@ -81,6 +117,15 @@ class FakeSource:
         assert self.current is not None
         self.loads += 1
         return self.current
+
+    def inputs(self, issue: Issue, station_id: str) -> Inputs | None:
+        """Those of what it was given."""
+        assert self.current is not None
+        return seen(self.current).get(station_id)
+
+    def packed_model(self, issue: Issue) -> bytes | None:
+        """The same for every issue."""
+        return doubling()
 
     def publish(self, **changes: object) -> None:
         """Replace fields of what it has, under the next issue id."""

@@ -2,10 +2,11 @@
 
 import dataclasses
 import signal
-from datetime import timedelta
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
 import typer
 
@@ -13,7 +14,10 @@ from bikecast.cli.open import chosen_system, commit, opened
 from bikecast.cli.terminal import errors, output, print_json, print_table
 from bikecast.config import read_settings
 from bikecast.errors import InputError, UnknownName
-from bikecast.records import MAX_HORIZON, TARGETS
+from bikecast.explanation import BALANCE, Explanation, explain_hours
+from bikecast.features.groups import GROUPS
+from bikecast.history import HOUR
+from bikecast.records import MAX_HORIZON, TARGETS, Issue
 from bikecast.store import Store
 
 
@@ -53,11 +57,12 @@ def predict(
     station: Annotated[str, typer.Argument(help="Station id, as in /stations.")],
     hours: Annotated[int, typer.Option(help="Hours ahead, 1 to 168.")] = 24,
     system: Annotated[str, typer.Option(help="The system (city).")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Say why: level and factors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print a station's coming hours from the newest forecast table.
 
-    Example: bikecast predict HB101 --hours 24
+    Example: bikecast predict HB101 --hours 24 --explain
     """
     if not 1 <= hours <= MAX_HORIZON:
         raise InputError(f"--hours is {hours}", hint=f"write 1 to {MAX_HORIZON}")
@@ -73,17 +78,22 @@ def predict(
             )
         known = _known_station(store, chosen, station)
         zone = ZoneInfo(store.system(chosen).timezone)
-        until = issue.as_of.astimezone(zone).replace(tzinfo=None) + timedelta(hours=hours)
+        origin = issue.as_of.astimezone(zone).replace(tzinfo=None)
         rows = store.forecast_frame(issue.issue_id).filter(
-            (pl.col("station_id") == known) & (pl.col("hour") < until)
+            (pl.col("station_id") == known) & (pl.col("hour") < origin + timedelta(hours=hours))
         )
-    if rows.is_empty():
-        raise UnknownName(
-            f"no forecast of station {known!r} in {chosen}: the newest table does not have it",
-            hint="it had no rides in the last four weeks of the data; import newer trips",
-        )
+        if rows.is_empty():
+            raise UnknownName(
+                f"no forecast of station {known!r} in {chosen}: the newest table does not have it",
+                hint="it had no rides in the last four weeks of the data; import newer trips",
+            )
+        told = rows.sort("hour", "target").to_dicts()
+        if explain:
+            _explain(store, issue, known, origin, told)
     if as_json:
-        print_json(dataclasses.asdict(issue) | {"station_id": known, "hours": rows.to_dicts()})
+        print_json(dataclasses.asdict(issue) | {"station_id": known, "hours": told})
+    elif explain:
+        _print_reasons(known, issue.simulated, told)
     else:
         _print_week(known, issue.simulated, rows)
 
@@ -96,6 +106,57 @@ def _known_station(store: Store, system_id: str, asked: str) -> str:
             f"no station {asked!r} in {system_id}", hint="GET /stations lists them all"
         )
     return current
+
+
+def _explain(
+    store: Store, issue: Issue, station: str, origin: datetime, told: list[dict[str, Any]]
+) -> None:
+    """Give each row of a forecast its ``explanation``."""
+    from bikecast.models.portable import unpack
+
+    inputs, packed = store.inputs(issue.issue_id, station), store.packed_model(issue.issue_id)
+    if inputs is None:
+        raise InputError(
+            "a forecast of an older release cannot be explained",
+            hint="issue it anew: `bikecast forecast`",
+        )
+    if packed is None:
+        raise InputError(
+            "a forecast by a model of an older release cannot be explained",
+            hint="train another: `bikecast train --promote`, then `bikecast forecast`",
+        )
+    places = [((row["hour"] - origin) // HOUR, TARGETS.index(row["target"])) for row in told]
+    means = np.full(inputs.level.shape, np.nan)
+    for place, row in zip(places, told, strict=True):
+        means[place] = row["mean"]
+    hours = np.unique([hour for hour, _ in places])
+    found = explain_hours(unpack(packed), inputs, hours, means[hours])
+    whys = {hour: dict(why) for hour, why in zip(hours.tolist(), found, strict=True)}
+    for (hour, _), row in zip(places, told, strict=True):
+        row["explanation"] = whys[hour][row["target"]]
+
+
+def _print_reasons(station: str, simulated: bool, told: list[dict[str, Any]]) -> None:
+    factors = [{f["group"]: f"×{f['factor']:.2f}" for f in _why(row)["factors"]} for row in told]
+    words = [w for w in (*GROUPS, BALANCE) if {f.get(w, "×1.00") for f in factors} != {"×1.00"}]
+    cells = [
+        [
+            f"{row['hour']:%a %d %b %H:%M} {row['target']}",
+            f"{_why(row)['level']:.2f}",
+            *(by_word.get(word, "×1.00") for word in words),
+            f"{row['mean']:.2f}",
+        ]
+        for row, by_word in zip(told, factors, strict=True)
+    ]
+    if simulated:
+        output.print("[yellow]simulated data[/]")
+    columns = ["hour", "level", *words, "mean"]
+    print_table(f"Station {station}: the level times its factors is the mean", columns, cells)
+
+
+def _why(row: dict[str, Any]) -> Explanation:
+    why: Explanation = row["explanation"]
+    return why
 
 
 def _print_week(station: str, simulated: bool, rows: pl.DataFrame) -> None:

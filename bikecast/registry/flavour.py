@@ -10,7 +10,7 @@ from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from bikecast.history import build_history
-from bikecast.models.base import Forecaster
+from bikecast.models.base import Explainable
 from bikecast.models.frames import forecast_frame
 from bikecast.records import QUANTILE_COLUMNS, System
 
@@ -38,7 +38,7 @@ SIGNATURE = ModelSignature(
 class PanelModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
     """Any MLflow client can load and ask this: recent hours in, the next hours out."""
 
-    def __init__(self, forecaster: Forecaster, system: System) -> None:
+    def __init__(self, forecaster: Explainable, system: System) -> None:
         self.forecaster = forecaster
         self.system = system
 

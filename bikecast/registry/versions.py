@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from bikecast.errors import InputError, Unavailable, UnknownName
-from bikecast.models.base import Forecaster
+from bikecast.models.base import Explainable
 from bikecast.records import ModelVersion, System
 from bikecast.registry.flavour import SIGNATURE, PanelModel
 
@@ -81,7 +81,7 @@ class Registry:
                 hint="check BIKECAST_MLFLOW_TRACKING_URI and that the server is up",
             ) from error
 
-    def register(self, forecaster: Forecaster, run: TrainingRun) -> ModelVersion:
+    def register(self, forecaster: Explainable, run: TrainingRun) -> ModelVersion:
         """Log a fitted forecaster with all that is known of its training; make it challenger."""
         with self._reaching():
             with mlflow.start_run(experiment_id=self._experiment(), run_name=run.model) as active:
@@ -199,11 +199,11 @@ class Registry:
             previous=found.tags.get("previous", ""),
         )
 
-    def load(self, version: ModelVersion) -> Forecaster:
+    def load(self, version: ModelVersion) -> Explainable:
         """The fitted forecaster of a version."""
         with self._reaching():
             loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version.version}")
-        forecaster: Forecaster = loaded.unwrap_python_model().forecaster
+        forecaster: Explainable = loaded.unwrap_python_model().forecaster
         return forecaster
 
     def put_in_production(self, version: ModelVersion) -> ModelVersion:

@@ -1,9 +1,12 @@
 """Answers from a table: pure functions of the table, the question and the clock."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 
 from pydantic import ValidationError
 
+from bikecast.explanation import HourExplanation
 from bikecast.serve.problems import (
     BIKES_OVER_CAPACITY,
     INVALID_JSON,
@@ -14,6 +17,8 @@ from bikecast.serve.problems import (
 from bikecast.serve.table import INTERVAL, ForecastTable
 from bikecast.serve.times import civil_hour
 from bikecast.serve.types import (
+    ExplainedForecast,
+    ExplainedPrediction,
     HourAhead,
     ModelName,
     Prediction,
@@ -26,6 +31,10 @@ from bikecast.serve.types import (
 NO_STOCK = "stock now unknown: send bikes"
 NO_CAPACITY = "capacity unknown"
 NO_FLOW = "pickups or returns are not forecast"
+
+Explain = Callable[[ForecastTable, int, list[int]], tuple[list[HourExplanation] | None, str | None]]
+"""A table, a station's place in it and those of some hours → one explanation for each, or None
+and the reason."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,27 @@ def station_forecast(
         "interval": INTERVAL,
         "forecast": forecast,
         **known,
+    }
+
+
+def explained(table: ForecastTable, found: Prediction, explain: Explain) -> ExplainedPrediction:
+    """A prediction from the table, with its explanation."""
+    step = found["horizon_hours"] - table.horizon(0)
+    why, reason = explain(table, table.station(found["station_id"]), [step])
+    return {**found, "explanation": why[0] if why else None, "explanation_reason": reason}
+
+
+def explained_forecast(
+    table: ForecastTable, found: StationForecast, explain: Explain
+) -> ExplainedForecast:
+    """A station's hours from the table, each with its explanation."""
+    steps = [hour["horizon_hours"] - table.horizon(0) for hour in found["forecast"]]
+    why, reason = explain(table, table.station(found["station_id"]), steps)
+    pairs = zip(found["forecast"], why or repeat(None))
+    return {
+        **found,
+        "forecast": [{**hour, "explanation": explanation} for hour, explanation in pairs],
+        "explanation_reason": reason,
     }
 
 

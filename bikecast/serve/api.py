@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -14,6 +14,8 @@ from bikecast.config import Settings
 from bikecast.records import MAX_HORIZON
 from bikecast.serve.answers import (
     Context,
+    explained,
+    explained_forecast,
     invalid,
     model_name,
     prediction,
@@ -22,6 +24,7 @@ from bikecast.serve.answers import (
     station_forecast,
 )
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.explain import Explainer
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
 from bikecast.serve.table import ForecastTable
 from bikecast.serve.types import MAX_BATCH, BatchRequest, PredictRequest, Provenance
@@ -40,6 +43,7 @@ def answer(document: Any, status: int = 200, mimetype: str = "application/json")
 def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float]) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
+    explainer = Explainer(current)
 
     def context() -> Context:
         return Context(settings.model_name, settings.stale_after, now())
@@ -97,23 +101,30 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
     @api.get("/stations/<path:station_id>/forecast")
     def forecast(station_id: str) -> Response:
         """The coming hours of one station."""
+        query = _query("hours", "explain")
         asked = table()
         known = provenance(asked, context())
-        return answer(station_forecast(asked, station_id, _hours(), known))
+        hours, why = _hours(query), _asks_why(query)
+        found = station_forecast(asked, station_id, hours, known)
+        return answer(explained_forecast(asked, found, explainer.explain) if why else found)
 
     @api.post("/predict")
     def predict() -> Response:
         """One station and hour."""
+        query = _query("explain")
         asked = table()
         try:
             question = PredictRequest.model_validate_json(_body())
         except ValidationError as error:
             raise invalid(error) from None
-        return answer(prediction(asked, question, provenance(asked, context())))
+        why = _asks_why(query)
+        found = prediction(asked, question, provenance(asked, context()))
+        return answer(explained(asked, found, explainer.explain) if why else found)
 
     @api.post("/predict/batch")
     def batch() -> Response:
         """Several questions; each is answered or refused on its own."""
+        _query()
         asked = table()
         try:
             body = BatchRequest.model_validate_json(_body())
@@ -167,19 +178,33 @@ def _model(table: ForecastTable, known: Provenance) -> dict[str, Any]:
     }
 
 
-def _hours() -> int:
-    """The query's ``hours``; another parameter is refused, for it may be a misspelt one."""
-    unknown = sorted(set(request.args) - {"hours"})
+def _query(*known: str) -> Mapping[str, str]:
+    """The query's parameters; one that is not known is refused, for it may be a misspelt one."""
+    if not request.query_string:
+        return {}
+    unknown = sorted(set(request.args) - set(known))
     if unknown:
-        raise Problem(
-            INVALID_REQUEST, f"no query parameter {unknown[0]!r} here; there is only `hours`"
-        )
-    text = request.args.get("hours", str(DEFAULT_HOURS))
+        there = f"there is only {', '.join(f'`{k}`' for k in known)}" if known else "leave it out"
+        raise Problem(INVALID_REQUEST, f"no query parameter {unknown[0]!r} here; {there}")
+    return request.args
+
+
+def _hours(query: Mapping[str, str]) -> int:
+    """The query's ``hours``."""
+    text = query.get("hours", str(DEFAULT_HOURS))
     if re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_HORIZON:
         return int(text)
     raise Problem(
         INVALID_REQUEST, f"hours is {text!r}; write a whole number from 1 to {MAX_HORIZON}"
     )
+
+
+def _asks_why(query: Mapping[str, str]) -> bool:
+    """The query's ``explain``."""
+    text = query.get("explain", "false")
+    if text not in ("true", "false"):
+        raise Problem(INVALID_REQUEST, f"explain is {text!r}; write true or false")
+    return text == "true"
 
 
 def _simulated(table: ForecastTable | None) -> dict[str, bool]:

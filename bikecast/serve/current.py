@@ -22,7 +22,7 @@ class CurrentTable:
     def __init__(self, source: TableSource) -> None:
         self.table: ForecastTable | None = None
         self.reachable = True
-        self._source = source
+        self.source = source
 
     def refresh(self) -> None:
         """Take the newest table; where it cannot be had, keep the old one and say so once."""
@@ -39,10 +39,10 @@ class CurrentTable:
             self.reachable = True
 
     def _take_newest(self) -> None:
-        newest = self._source.newest()
+        newest = self.source.newest()
         if newest is None or (self.table and newest.issue_id == self.table.issue.issue_id):
             return
-        self.table = build_table(self._source.load(newest))
+        self.table = build_table(self.source.load(newest))
         log.info("forecast %d as of %s is in use", newest.issue_id, newest.as_of.isoformat())
 
     def follow(self, every: float = POLL_SECONDS, first_within: float = 10.0) -> threading.Event:

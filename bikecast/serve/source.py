@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
+from bikecast.features.inputs import Inputs
 from bikecast.records import Issue, Station, System
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ class TableSource(Protocol):
         """The whole table of an issue."""
         ...
 
+    def inputs(self, issue: Issue, station_id: str) -> Inputs | None:
+        """What the model saw of a station, or None where that was not kept."""
+        ...
+
+    def packed_model(self, issue: Issue) -> bytes | None:
+        """The model that made an issue, or None where that was not kept."""
+        ...
+
 
 @dataclass(frozen=True)
 class StoreSource:
@@ -58,3 +67,11 @@ class StoreSource:
             frame=self.store.forecast_frame(issue.issue_id),
             aliases=self.store.aliases(self.system_id),
         )
+
+    def inputs(self, issue: Issue, station_id: str) -> Inputs | None:
+        """What the model saw of a station, or None where that was not kept."""
+        return self.store.inputs(issue.issue_id, station_id)
+
+    def packed_model(self, issue: Issue) -> bytes | None:
+        """The model that made an issue, or None where that was not kept."""
+        return self.store.packed_model(issue.issue_id)

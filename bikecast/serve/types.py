@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 # typing's own cannot be read by pydantic before Python 3.12.
 from typing_extensions import TypedDict
 
+from bikecast.explanation import HourExplanation
+
 MAX_BATCH = 1000
 
 
@@ -83,6 +85,13 @@ class Prediction(Provenance):
     p_reason: str | None
 
 
+class ExplainedPrediction(Prediction):
+    """A prediction whose explanation was asked for; null for the reason given."""
+
+    explanation: HourExplanation | None
+    explanation_reason: str | None
+
+
 class HourAhead(TypedDict):
     """One hour of a station's forecast."""
 
@@ -98,6 +107,21 @@ class StationForecast(Provenance):
     station_id: str
     interval: float
     forecast: list[HourAhead]
+
+
+class ExplainedHour(HourAhead):
+    """One hour of a station's forecast, and why."""
+
+    explanation: HourExplanation | None
+
+
+class ExplainedForecast(Provenance):
+    """The coming hours of one station, and why; where null, for the reason given."""
+
+    station_id: str
+    interval: float
+    forecast: list[ExplainedHour]
+    explanation_reason: str | None
 
 
 class StationEntry(TypedDict):

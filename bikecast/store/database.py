@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
@@ -12,6 +12,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from bikecast.errors import FileRefused, InputError, UnknownName
+from bikecast.features.inputs import Inputs
 from bikecast.history import History, build_history, build_weather
 from bikecast.records import WEATHER, ImportReport, Issue, Station, System
 from bikecast.store import hours, issues, schema
@@ -314,10 +315,20 @@ class Store:
             _upsert(connection, "weather", rows, ("system_id", "hour", "issued_at"))
             return _remember(connection, system_id, "weather", file, read, len(rows), skipped)
 
-    def save_issue(self, issue: Issue, frame: pl.DataFrame) -> int:
-        """Store a forecast table, visible all at once; its id."""
+    def save_issue(
+        self,
+        issue: Issue,
+        frame: pl.DataFrame,
+        inputs: Mapping[str, Inputs] | None = None,
+        model: bytes | None = None,
+    ) -> int:
+        """Store a forecast table, visible all at once; its id.
+
+        :param inputs: station id → what the model saw of it, where that can be told.
+        :param model: what made the table, packed; kept as long as a table refers to it.
+        """
         with transaction(self.url) as connection:
-            return issues.save(connection, issue, frame)
+            return issues.save(connection, issue, frame, inputs or {}, model)
 
     def newest_issue(self, system_id: str) -> Issue | None:
         """The issue to answer from, or None before the first."""
@@ -328,6 +339,24 @@ class Store:
         """The rows of an issue, with ``FORECAST_COLUMNS``."""
         with transaction(self.url) as connection:
             return issues.rows_of(connection, issue_id)
+
+    def has_inputs(self, issue_id: int) -> bool:
+        """Whether inputs are stored with a table; with an empty one there is nothing to store."""
+        with transaction(self.url) as connection:
+            return issues.has_inputs(connection, issue_id)
+
+    def inputs(self, issue_id: int, station_id: str) -> Inputs | None:
+        """What the model saw of a station's hours; None where that is not stored, or no more.
+
+        A table of a release before this one has none, and neither has one that was forgotten.
+        """
+        with transaction(self.url) as connection:
+            return issues.inputs_of(connection, issue_id, station_id)
+
+    def packed_model(self, issue_id: int) -> bytes | None:
+        """The model that made a table; None where it is not stored, or no more."""
+        with transaction(self.url) as connection:
+            return issues.model_of(connection, issue_id)
 
 
 def _upsert(connection: Connection, table: str, rows: pl.DataFrame, keys: tuple[str, ...]) -> None:

@@ -46,6 +46,12 @@ MERGE = (
         AND o.hour = f.hour AND o.target = f.target)
     """,
     "DELETE FROM forecast WHERE station_key = %(gone)s",
+    # What is left of these goes with the station.
+    """
+    UPDATE forecast_inputs i SET station_key = %(into)s WHERE station_key = %(gone)s
+        AND NOT EXISTS (SELECT FROM forecast_inputs o
+            WHERE o.issue_id = i.issue_id AND o.station_key = %(into)s)
+    """,
     """
     UPDATE station s SET given_name = coalesce(s.given_name, g.given_name),
         given_lat = coalesce(s.given_lat, g.given_lat),

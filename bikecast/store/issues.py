@@ -1,8 +1,12 @@
 """Forecast tables: stored whole, found by the newest, forgotten but for the last three."""
 
+import hashlib
+from collections.abc import Mapping
+
 import polars as pl
 from psycopg2.extensions import connection as Connection
 
+from bikecast.features.inputs import Inputs, pack, unpack
 from bikecast.records import FORECAST_COLUMNS, Issue
 from bikecast.store.connection import copy_in, copy_out, fetch
 from bikecast.store.identity import known_keys
@@ -12,14 +16,27 @@ FRAME = {"station_id": pl.String, "hour": pl.Datetime("us"), "target": pl.String
     FORECAST_COLUMNS[3:], pl.Float32
 )
 
+FORGET_MODELS = """
+DELETE FROM forecast_model WHERE NOT EXISTS (SELECT FROM forecast_issue WHERE model_sha256 = sha256)
+"""
 
-def save(connection: Connection, issue: Issue, frame: pl.DataFrame) -> int:
+
+def save(
+    connection: Connection,
+    issue: Issue,
+    frame: pl.DataFrame,
+    inputs: Mapping[str, Inputs],
+    model: bytes | None,
+) -> int:
     """Store a table, and forget all but the newest three of its system; its id."""
+    # Two at once, and one might forget the model that the other is about to refer to.
+    fetch(connection, "SELECT pg_advisory_xact_lock(hashtext('forecast_model'))")
     made = fetch(
         connection,
         """
-        INSERT INTO forecast_issue (system_id, issued_at, as_of, model, model_version, simulated)
-        VALUES (%s, %s, %s, %s, %s, %s) RETURNING issue_id
+        INSERT INTO forecast_issue
+            (system_id, issued_at, as_of, model, model_version, simulated, model_sha256)
+        VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING issue_id
         """,
         (
             issue.system_id,
@@ -28,6 +45,7 @@ def save(connection: Connection, issue: Issue, frame: pl.DataFrame) -> int:
             issue.model,
             issue.model_version,
             issue.simulated,
+            _keep_model(connection, model),
         ),
     )
     issue_id = int(made[0][0])
@@ -43,6 +61,7 @@ def save(connection: Connection, issue: Issue, frame: pl.DataFrame) -> int:
         .select(pl.lit(issue_id).alias("issue_id"), "station_key", *FORECAST_COLUMNS[1:])
     )
     copy_in(connection, "forecast", rows)
+    copy_in(connection, "forecast_inputs", _packed(issue_id, inputs, known))
     fetch(
         connection,
         """
@@ -52,7 +71,32 @@ def save(connection: Connection, issue: Issue, frame: pl.DataFrame) -> int:
         """,
         (issue.system_id, issue.system_id, KEPT_ISSUES),
     )
+    fetch(connection, FORGET_MODELS)
     return issue_id
+
+
+def _keep_model(connection: Connection, packed: bytes | None) -> str | None:
+    """Store a model, once for all its tables; what they know it by."""
+    if packed is None:
+        return None
+    sha256 = hashlib.sha256(packed).hexdigest()
+    query = "INSERT INTO forecast_model VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    fetch(connection, query, (sha256, packed))
+    return sha256
+
+
+def _packed(issue_id: int, inputs: Mapping[str, Inputs], known: Mapping[str, int]) -> pl.DataFrame:
+    """One row per station, its bytes as PostgreSQL writes them."""
+    kept: dict[int, Inputs] = {}
+    for station_id, found in inputs.items():
+        if station_id in known:
+            # Of two that are one the first, as of their forecasts.
+            kept.setdefault(known[station_id], found)
+    packed = [f"\\x{pack(found).hex()}" for found in kept.values()]
+    return pl.DataFrame(
+        {"station_key": list(kept), "packed": packed},
+        schema={"station_key": pl.Int64, "packed": pl.String},
+    ).select(pl.lit(issue_id).alias("issue_id"), "station_key", "packed")
 
 
 def newest(connection: Connection, system_id: str) -> Issue | None:
@@ -79,3 +123,38 @@ def rows_of(connection: Connection, issue_id: int) -> pl.DataFrame:
         (issue_id,),
         FRAME,
     )
+
+
+def inputs_of(connection: Connection, issue_id: int, station_id: str) -> Inputs | None:
+    """What the model saw of a station; None where an older release issued the table."""
+    rows = fetch(
+        connection,
+        """
+        SELECT packed FROM forecast_inputs JOIN station s USING (station_key)
+        WHERE issue_id = %s AND s.station_id = %s
+        """,
+        (issue_id, station_id),
+    )
+    return unpack(bytes(rows[0][0])) if rows else None
+
+
+def model_of(connection: Connection, issue_id: int) -> bytes | None:
+    """The model that made a table, packed; None where it was not stored, or is no more."""
+    rows = fetch(
+        connection,
+        """
+        SELECT packed FROM forecast_issue JOIN forecast_model ON sha256 = model_sha256
+        WHERE issue_id = %s
+        """,
+        (issue_id,),
+    )
+    return bytes(rows[0][0]) if rows else None
+
+
+def has_inputs(connection: Connection, issue_id: int) -> bool:
+    """Whether inputs are stored with a table; with an empty one there is nothing to store."""
+    query = """
+        SELECT EXISTS (SELECT FROM forecast_inputs WHERE issue_id = %(id)s)
+            OR NOT EXISTS (SELECT FROM forecast WHERE issue_id = %(id)s)
+        """
+    return bool(fetch(connection, query, {"id": issue_id})[0][0])

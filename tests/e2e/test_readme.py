@@ -320,7 +320,7 @@ def port() -> None:
 
 SHOWS = {
     "bikecast import trips": "201808.csv",
-    "bikecast backtest": "xgboost",
+    "bikecast backtest": "ensemble",
     "bikecast train": "challenger",
     "bikecast model promote": "passes the gate",
     "bikecast model rollback": "production",

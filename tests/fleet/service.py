@@ -15,6 +15,7 @@ import psycopg2
 from bikecast.collect import import_stations
 from bikecast.records import QUANTILES, TARGETS, Issue, Station, System
 from bikecast.store import Store, ensure_database
+from bikecast.store.schema import SCHEMA
 from fleet import machine
 from fleet.machine import GATEWAY, WORKSPACE, FleetError, root, until
 
@@ -75,8 +76,8 @@ class Database:
         """Undo what the migration of a test's release has done."""
         with psycopg2.connect(self.url) as connection, connection.cursor() as cursor:
             cursor.execute(
-                "DROP TABLE IF EXISTS later; UPDATE schema_info SET schema = 1; "
-                "UPDATE alembic_version SET version_num = '0001'"
+                f"DROP TABLE IF EXISTS later; UPDATE schema_info SET schema = {SCHEMA}; "
+                f"UPDATE alembic_version SET version_num = '{SCHEMA:04}'"
             )
 
     def start(self) -> None:

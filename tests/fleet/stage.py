@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from bikecast.store.schema import SCHEMA
 from fleet.client import Load
 from fleet.hosts import Fleet, Host
 from fleet.images import nginx_image
@@ -48,11 +49,12 @@ LATER_FAILING = """RUN printf '%s\\n' \\
   > /venv/lib/python3.11/site-packages/spoiled.pth"""
 # A release whose schema is one step further; its migration only expands, or fails half way.
 PACKAGE = "/venv/lib/python3.11/site-packages/bikecast"
-NEXT_SCHEMA = f"""RUN sed -i 's/^SCHEMA = 1$/SCHEMA = 2/' {PACKAGE}/store/schema.py \\
- && printf '%s\\n' 'from alembic import op' 'revision, down_revision = "9999", "0001"' \\
+LATER = SCHEMA + 1
+NEXT_SCHEMA = f"""RUN sed -i 's/^SCHEMA = {SCHEMA}$/SCHEMA = {LATER}/' {PACKAGE}/store/schema.py \\
+ && printf '%s\\n' 'from alembic import op' 'revision, down_revision = "9999", "{SCHEMA:04}"' \\
  'def upgrade():' '    op.execute("CREATE TABLE later (x int); STATEMENT")' \\
   > {PACKAGE}/_migrations/versions/9999_later.py"""
-MIGRATES = NEXT_SCHEMA.replace("STATEMENT", "UPDATE schema_info SET schema = 2")
+MIGRATES = NEXT_SCHEMA.replace("STATEMENT", f"UPDATE schema_info SET schema = {LATER}")
 MIGRATES_BADLY = NEXT_SCHEMA.replace("STATEMENT", "SELECT no_such_column FROM station")
 REFRESHER = (
     """RUN printf '#!/bin/sh\\ntrap exit TERM; sleep 86400 & wait\\n' > /venv/bin/bikecast"""

@@ -1,6 +1,7 @@
 """The commands on a real database: import, train, promote, forecast, predict, go back."""
 
 import json
+import math
 import socket
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -13,12 +14,17 @@ import pytest
 from typer.testing import CliRunner
 
 from bikecast.cli import app, cities, models
-from bikecast.cli.open import chosen_system, commit
+from bikecast.cli.open import chosen_system, commit, opened
 from bikecast.cli.terminal import Steps
-from bikecast.config import Settings
+from bikecast.config import Settings, read_settings
 from bikecast.errors import BikecastError, InputError, InUse, Refused, UnknownName
-from bikecast.records import FORECAST_COLUMNS, Issue, System
+from bikecast.explanation import BALANCE, PRECISION
+from bikecast.records import FORECAST_COLUMNS, TARGETS, Issue, System
+from bikecast.serve.app import create_app
+from bikecast.serve.current import CurrentTable
+from bikecast.serve.source import StoreSource
 from bikecast.simulate import simulate_city
+from bikecast.store.schema import SCHEMA
 
 pytestmark = pytest.mark.integration
 
@@ -76,7 +82,7 @@ def run(database_url, monkeypatch, tmp_path):
 def test_from_files_to_a_prediction_and_back(run, files):
     """Every step of the documented way, in words and as JSON."""
     zone = ("--timezone", "America/New_York", "--holidays", "US-NY")
-    assert "schema 1" in run("db", "upgrade").stdout
+    assert f"schema {SCHEMA}" in run("db", "upgrade").stdout
     assert "release" in run("db", "status").stdout
     assert json.loads(run("db", "status", "--json").stdout)["pending"] == []
     assert run("db", "url").stdout.startswith("postgresql://")
@@ -109,7 +115,7 @@ def the_model_goes_into_production(run):
     with pytest.raises(Refused, match="rmse within the limit"):
         run("model", "promote", "--rmse-limit", "0.001")
     verdict = json.loads(run("model", "validate", "--json").stdout)
-    assert verdict["passed"] and len(verdict["checks"]) == 2
+    assert verdict["passed"] and len(verdict["checks"]) == 3
     assert "passes the gate" in run("model", "promote").stdout
     assert json.loads(run("model", "show", "--json").stdout)["aliases"] == ["production"]
     assert "production" in run("model", "show").stdout
@@ -124,10 +130,34 @@ def the_forecast_can_be_asked(run):
     assert "Station SIM001" in week.stdout
     asked = json.loads(run("predict", "SIM001", "--hours", "3", "--json").stdout)
     assert len(asked["hours"]) == 6
+    the_forecast_is_explained(run, asked["hours"])
     with pytest.raises(UnknownName, match="no station 'nowhere' in a"):
         run("predict", "nowhere")
     with pytest.raises(InputError, match="--hours is 169"):
         run("predict", "SIM001", "--hours", "169")
+
+
+def the_forecast_is_explained(run, plain):
+    """predict --explain, and the same over HTTP by a service."""
+    told = run("predict", "SIM001", "--hours", "3", "--explain").stdout
+    assert "the level times its factors is the mean" in told
+    hours = json.loads(run("predict", "SIM001", "--hours", "3", "--explain", "--json").stdout)[
+        "hours"
+    ]
+    whys = [row.pop("explanation") for row in hours]
+    assert sorted(hours, key=str) == sorted(plain, key=str)
+    for row, why in zip(hours, whys, strict=True):
+        product = why["level"] * math.prod(f["factor"] for f in why["factors"])
+        assert product == pytest.approx(row["mean"], rel=PRECISION)
+        # No verb changes a forecast after the model.
+        assert BALANCE not in [f["group"] for f in why["factors"]]
+    with opened(read_settings()) as database:
+        current = CurrentTable(StoreSource(database.store, "a"))
+        current.refresh()
+        client = create_app(current, database.settings).test_client()
+        answer = client.get("/stations/SIM001/forecast?hours=3&explain=true").json
+    found = [hour["explanation"][target] for hour in answer["forecast"] for target in TARGETS]
+    assert found == whys
 
 
 def a_second_model_can_go_back(run):
@@ -197,6 +227,8 @@ def test_a_station_that_the_newest_table_lacks_is_said_so(run, store, files):
     rows = [("SIM001", END, target, *[1.0] * 8) for target in ("pickups", "returns")]
     store.save_issue(issue, pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row"))
     assert "Station SIM001" in run("predict", "SIM001").stdout
+    with pytest.raises(InputError, match="older release cannot be explained; issue it anew"):
+        run("predict", "SIM001", "--explain")
     with pytest.raises(UnknownName, match="no forecast of station 'SIM002' in a: the newest"):
         run("predict", "SIM002")
 

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import polars as pl
 import pytest
-from city import HEADER, LEGACY, frame, given, hourly_panel, old_ride, ride, write
+from city import HEADER, LEGACY, frame, given, hourly_panel, old_ride, ride, seen, write
 
 from bikecast.collect import import_panel, import_stations, import_trips
 from bikecast.records import Issue, Station
@@ -68,11 +68,16 @@ def test_stations_that_turn_out_to_be_one_are_merged(city, rows, tmp_path, order
     for n, i in enumerate(order):
         import_trips(city, "city", [files[i]])
         known = [s.station_id for s in city.stations("city")]
-        city.save_issue(Issue("city", moment, moment, "naive", str(n)), frame(*known))
+        issue = Issue("city", moment, moment, "naive", str(n))
+        city.save_issue(issue, frame(*known), seen(*known))
     assert [s.station_id for s in city.stations("city")] == ["A1", "B2"]
     assert city.hourly("city")["pickups"].sum() == 4
     newest = city.forecast_frame(city.newest_issue("city").issue_id)
     assert set(newest["station_id"]) == {"A1", "B2"}
+    kept = rows(
+        "SELECT DISTINCT i.station_key FROM forecast_inputs i JOIN station USING (station_key)"
+    )
+    assert len(kept) == 2
     counted = rows("SELECT count(*), count(DISTINCT station_key) FROM station")[0]
     assert counted == (2, 2)
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from fakes import NEW_YORK, FakeSource, forecast_rows, published
+from fakes import NEW_YORK, FakeSource, doubling, forecast_rows, published, seen
 
 from bikecast.collect import import_stations
 from bikecast.serve.source import StoreSource, TableSource
@@ -129,7 +129,7 @@ def filled(store: Store, tmp_path: Path) -> Store:
         "A.10,First St,40.71,-74.01,20\nB,Second St,40.72,-74.02,\nnever-used,Third St,,,10\n"
     )
     import_stations(store, NEW_YORK.system_id, [places])
-    store.save_issue(made.issue, made.frame)
+    store.save_issue(made.issue, made.frame, seen(made), doubling())
     return store
 
 
@@ -155,6 +155,11 @@ def test_fake_and_store_hand_out_the_same_table(either_source: TableSource) -> N
     assert table.timestamps[0] == table.as_of == "2018-07-16T00:00:00-04:00"
     assert table.values.shape == (2, 168, 2, 8)
     assert table.flows(1, 5)[0] == {"mean": 7.0, "lower": 3.5, "upper": 14.0}
+    inputs = either_source.inputs(issue, "B")
+    assert inputs is not None and inputs.values.shape == (168, 2, len(inputs.names))
+    assert inputs.level[5].tolist() == [3.5, 3.75]
+    assert either_source.inputs(issue, "never-used") is None
+    assert either_source.packed_model(issue) == doubling()
 
 
 def test_before_the_first_issue_there_is_none(store: Store) -> None:
@@ -185,10 +190,14 @@ def test_it_goes_on_answering_when_the_database_is_gone(filled: Store, database_
     """From the table it has, and says that it is degraded."""
     with running(OVER_STORE, database_url, NEW_YORK.system_id) as service:
         before = service.predict(station_id="A.10")
+        why = service.client.post("/predict?explain=true", json={"station_id": "A.10"}).json()
+        assert why["explanation"]["pickups"]["factors"] == [{"group": "weather", "factor": 2.0}]
         with database_gone(database_url):
             until(lambda: "database" in str(service.client.get("/ready").json()["reasons"]))
             after = service.predict(station_id="A.10")
-        assert after["pickups"] == before["pickups"]
+            why = service.client.post("/predict?explain=true", json={"station_id": "A.10"}).json()
+        assert after["pickups"] == before["pickups"] == why["pickups"]
+        assert why["explanation"] is None and "database" in why["explanation_reason"]
         until(lambda: "database" not in str(service.client.get("/ready").json()["reasons"]))
 
 

@@ -7,15 +7,20 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from city import HEADER, LEGACY, frame, given, old_ride, ride, write
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from city import HEADER, LEGACY, frame, given, old_ride, ride, seen, write
 
 from bikecast.collect import import_panel, import_stations, import_trips, import_weather
 from bikecast.errors import FileRefused, InputError, SchemaTooNew, Unavailable, UnknownName
+from bikecast.features import NAMES
 from bikecast.models import MODELS
 from bikecast.models.base import Grid
 from bikecast.records import FORECAST_COLUMNS, Issue, Station, System
 from bikecast.store import Store, ensure_database
-from bikecast.store.schema import script_location
+from bikecast.store.connection import fetch, transaction
+from bikecast.store.schema import SCHEMA, script_location
 
 pytestmark = pytest.mark.integration
 
@@ -199,18 +204,58 @@ def test_panel_stations_and_weather(city, tmp_path):
     assert np.isnan(history.weather.at(history.known, np.array([48]))).all()
 
 
-def test_an_issue_is_kept_until_three_newer_ones_came(city, tmp_path):
-    """The newest is found; of the older ones three stay."""
+def test_an_issue_is_kept_until_three_newer_ones_came(city, rows, tmp_path):
+    """The newest is found; of the older ones three stay, each with the model that made it."""
     import_stations(city, "city", [given(tmp_path, "a,,,,", "b,,,,")])
     moment = datetime(2021, 5, 1, 4, tzinfo=UTC)
     ids = [
-        city.save_issue(Issue("city", moment, moment, "naive", str(v)), frame("a", "b"))
-        for v in range(5)
+        city.save_issue(
+            Issue("city", moment, moment, "naive", str(v)),
+            frame("a", "b"),
+            seen("a", "b", "gone"),
+            model,
+        )
+        for v, model in enumerate([b"old", b"kept", b"old", b"kept", b"kept"])
     ]
     newest = city.newest_issue("city")
     assert newest.issue_id == ids[-1] and newest.model_version == "4" and newest.as_of == moment
     assert len(city.forecast_frame(ids[-1])) == 4 and city.forecast_frame(ids[0]).is_empty()
     assert city.forecast_frame(ids[2]).columns == list(FORECAST_COLUMNS)
+    kept = city.inputs(ids[2], "b")
+    assert kept.names == NAMES and (kept.values == 1).all()
+    assert city.inputs(ids[0], "b") is None and city.inputs(ids[2], "nowhere") is None
+    assert rows("SELECT count(*) FROM forecast_inputs") == [(3 * 2,)]
+    assert [city.packed_model(i) for i in ids] == [None, None, b"old", b"kept", b"kept"]
+    assert rows("SELECT count(*) FROM forecast_model") == [(2,)]
+    city.save_issue(newest, frame("a"))
+    assert rows("SELECT packed = 'kept' FROM forecast_model") == [(True,)]
+
+
+def test_a_database_of_the_release_before_is_brought_up_with_its_forecasts(postgres):
+    """A table that has no inputs is there as before; the next one has them."""
+    url = ensure_database(postgres, f"of_schema_1_{uuid.uuid4().hex[:8]}")
+    store, moment = Store(url), datetime(2021, 5, 1, 4, tzinfo=UTC)
+    config = Config()
+    config.set_main_option("script_location", str(script_location()))
+    with sa.create_engine(url).begin() as config.attributes["connection"]:
+        command.upgrade(config, "0001")
+    assert store.status().pending == ("0002",)
+    issue = Issue("city", moment, moment, "naive", "1")
+    with transaction(url) as connection:
+        fetch(connection, "INSERT INTO system (system_id, timezone) VALUES ('city', 'UTC')")
+        fetch(connection, "INSERT INTO station (system_id, station_id) VALUES ('city', 'a')")
+        copied = (
+            "INSERT INTO forecast_issue VALUES (DEFAULT, 'city', now(), now(), 'naive', '1', false)"
+        )
+        fetch(connection, copied)
+    store.upgrade()
+    before = store.newest_issue("city")
+    assert before.model_version == "1" and store.inputs(before.issue_id, "a") is None
+    assert store.packed_model(before.issue_id) is None
+    assert store.status().min_reader == 1
+    issue_id = store.save_issue(issue, frame("a"), seen("a"), b"model")
+    assert store.inputs(issue_id, "a").names == NAMES
+    assert store.packed_model(issue_id) == b"model"
 
 
 def test_what_is_not_there_is_named(city):
@@ -240,18 +285,19 @@ def test_migrations_from_nothing_and_twice(postgres):
 
 def test_a_newer_schema_is_read_while_it_may_be_and_never_written(city, april, rows):
     """A newer release's database serves this one down to its min_reader, and takes no import."""
-    rows("UPDATE schema_info SET schema = 2, min_reader = 1")
+    newer = SCHEMA + 1
+    rows("UPDATE schema_info SET schema = %s, min_reader = %s", newer, SCHEMA)
     city.check_readable()
     before = rows("SELECT count(*) FROM trip")
-    with pytest.raises(SchemaTooNew, match="schema 2"):
+    with pytest.raises(SchemaTooNew, match=f"schema {newer}"):
         import_trips(city, "city", [april])
-    with pytest.raises(SchemaTooNew, match="schema 2"):
+    with pytest.raises(SchemaTooNew, match=f"schema {newer}"):
         city.add_system(System("other"))
     assert rows("SELECT count(*) FROM trip") == before
-    with pytest.raises(SchemaTooNew, match="schema 2"):
+    with pytest.raises(SchemaTooNew, match=f"schema {newer}"):
         city.upgrade()
-    rows("UPDATE schema_info SET min_reader = 2")
-    with pytest.raises(SchemaTooNew, match="from schema 2 on"):
+    rows("UPDATE schema_info SET min_reader = %s", newer)
+    with pytest.raises(SchemaTooNew, match=f"from schema {newer} on"):
         city.check_readable()
 
 

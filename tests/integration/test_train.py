@@ -11,11 +11,13 @@ from bikecast.collect import import_panel, import_stations
 from bikecast.errors import InputError
 from bikecast.forecast import issue_forecast, open_stations
 from bikecast.models import MODELS
+from bikecast.models.portable import pack
 from bikecast.promote import promote, validate
 from bikecast.records import MAX_HORIZON, System
 from bikecast.registry import PRODUCTION, Registry
 from bikecast.simulate import simulate_city
 from bikecast.store import ensure_database
+from bikecast.store.connection import fetch, transaction
 from bikecast.train import CHAMPION, gate_window, is_trained, train
 
 pytestmark = pytest.mark.integration
@@ -94,6 +96,14 @@ def table_is_as_designed(city, registry):
     assert len(frame) == 3 * MAX_HORIZON * 2
     again = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
     assert again == issue
+    assert city.inputs(issue.issue_id, "SIM001").values.shape[:2] == (MAX_HORIZON, 2)
+    # As a release that kept no inputs has left it.
+    with transaction(city.url) as connection:
+        fetch(connection, "DELETE FROM forecast_inputs")
+    anew = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
+    assert anew.issue_id > issue.issue_id and city.has_inputs(anew.issue_id)
+    made_by = pack(registry.load(registry.get(PRODUCTION)))
+    assert city.packed_model(anew.issue_id) == city.packed_model(issue.issue_id) == made_by
 
 
 def trained_again_meets_the_champion(city, registry, made, tmp_path):

@@ -1,0 +1,31 @@
+"""What a model saw of a station: kept as it was, to the last bit."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from made_up import small_history, with_weather
+
+from bikecast.features import NAMES, features, pairs
+from bikecast.features.inputs import Inputs, inputs_of, pack, unpack
+
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=False)
+
+
+@given(arrays(np.float32, (3, 2, 4), elements=FLOATS))
+def test_what_was_packed_comes_out_again(values):
+    """Unknown values too."""
+    names = ("hour", "ünïcode", "a b", "")
+    found = unpack(pack(Inputs(names, values, values[..., 0])))
+    assert found.names == names
+    assert np.array_equal(found.values, values, equal_nan=True)
+    assert np.array_equal(found.level, values[..., 0], equal_nan=True)
+
+
+def test_a_week_of_a_station_is_small():
+    """All features of both targets, in less than half of the bytes that they are in memory."""
+    history = with_weather(small_history())
+    seen = features(history, *pairs(np.array([history.known]), 168))
+    kept = inputs_of(seen, NAMES, 1)
+    assert kept.values.shape == (168, 2, len(NAMES)) and kept.level.shape == (168, 2)
+    assert len(pack(kept)) < kept.values.nbytes / 2 < 60_000
