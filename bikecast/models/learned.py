@@ -182,8 +182,9 @@ class LearnedForecaster:
             history, origins, horizon, self._mean_and_spread, time_of_year=self._year
         )
         sees = found[..., 2] > 0
-        shrunk = self._fitted[bool(sees.any())].shrunk
-        mean = reconciled(found[..., 0], origins, has_both(history, origins), shrunk)
+        shrunk = [self._fitted[bool(origin.any())].shrunk for origin in sees]
+        both = has_both(history, origins)
+        mean = reconciled(found[..., 0], origins, both, np.array(shrunk, np.float32))
         levels = np.empty((*mean.shape, len(QUANTILES)), np.float32)
         for weather, fitted in self._fitted.items():
             at = sees == weather

@@ -31,12 +31,13 @@ def shrinkage(mean: Floats, actual: Floats) -> float:
 
 
 def has_both(history: History, origins: Ints) -> NDArray[np.bool_]:
-    """The stations of which pickups and returns were known before the first origin."""
-    before = np.isfinite(history.flows[:, : int(origins.min())])
-    return np.asarray(before[..., 0].any(axis=1) & before[..., 1].any(axis=1))
+    """Of which stations pickups and returns were known before each origin: [origins, stations]."""
+    known = np.isfinite(history.flows)
+    first = np.where(known.any(axis=1), known.argmax(axis=1), known.shape[1])
+    return np.asarray(first.max(axis=1) < origins[:, None])
 
 
-def reconciled(mean: Floats, origins: Ints, both: NDArray[np.bool_], shrunk: float) -> Floats:
+def reconciled(mean: Floats, origins: Ints, both: NDArray[np.bool_], shrunk: Floats) -> Floats:
     """Forecasts whose net flow of each whole civil day is nearer to zero.
 
     A day that is not forecast whole says nothing of its net flow, and stays as it is. Pickups and
@@ -44,8 +45,8 @@ def reconciled(mean: Floats, origins: Ints, both: NDArray[np.bool_], shrunk: flo
 
     :param mean: bikes per hour, [origins, horizon, stations, targets].
     :param origins: grid indices; hour 0 of the grid is a midnight.
-    :param both: stations of which both flows are known; the others stay as they are.
-    :param shrunk: share of the net flow that is taken away.
+    :param both: where both flows are known, [origins, stations]; the others stay as they are.
+    :param shrunk: share of the net flow that is taken away, [origins].
     """
     out = mean.copy()
     for clock in np.unique(origins % DAY):
@@ -53,8 +54,8 @@ def reconciled(mean: Floats, origins: Ints, both: NDArray[np.bool_], shrunk: flo
         for start in range(int(-clock % DAY), mean.shape[1] - DAY + 1, DAY):
             day = mean[at, start : start + DAY]
             total = day.sum(axis=(1, 3))
-            net = np.where(both, _net(day), 0)
-            change = shrunk * net / np.where(total > 0, total, 1)
+            net = np.where(both[at], _net(day), 0)
+            change = shrunk[at, None] * net / np.where(total > 0, total, 1)
             factors = np.stack([1 + change, 1 - change], axis=-1).astype(np.float32)
             out[at, start : start + DAY] = day * factors[:, None]
     return out

@@ -64,9 +64,12 @@ def test_nothing_after_the_origin_matters(model, origin, horizon):
 
 def test_company_of_other_origins_does_not_matter(model):
     """A forecast is the same whether its origin is asked alone or among others, in any order."""
-    together = model.predict(HISTORY, ORIGINS[::-1], 24).mean
-    for i, origin in enumerate(ORIGINS[::-1]):
-        alone = model.predict(HISTORY, np.array([origin]), 24).mean[0]
+    history = with_weather(HISTORY)
+    # One before any weather and any ride of the second station, which both tell of later ones.
+    origins = np.array([*ORIGINS[::-1], 9 * 24])
+    together = model.predict(history, origins, 48).mean
+    for i, origin in enumerate(origins):
+        alone = model.predict(history, np.array([origin]), 48).mean[0]
         assert together[i] == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 

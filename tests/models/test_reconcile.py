@@ -8,7 +8,8 @@ from made_up import small_history
 
 from bikecast.models.reconcile import has_both, reconciled, shrinkage
 
-BOTH = np.array([True, True])
+BOTH = np.array([[True, True]])
+QUARTER = np.full(3, 0.25, np.float32)
 
 
 @pytest.fixture
@@ -27,20 +28,20 @@ def net(flows):
 
 def test_the_net_flow_of_a_day_shrinks_by_the_share(mean):
     """48 bikes gained become 36, 24 lost become 18."""
-    found = reconciled(mean, np.array([240]), BOTH, 0.25)
+    found = reconciled(mean, np.array([240]), BOTH, QUARTER)
     assert net(found) == pytest.approx([36, -18], rel=1e-5)
 
 
 def test_what_is_not_a_whole_day_stays(mean):
     """From 6:00 on, the 18 hours of the first day and the last six are left alone."""
-    found = reconciled(mean, np.array([246]), BOTH, 0.25)
+    found = reconciled(mean, np.array([246]), BOTH, QUARTER)
     same = (found == mean).all(axis=(0, 2, 3))
     assert same[:18].all() and not same[18:66].any() and same[66:].all()
 
 
 def test_a_station_with_one_flow_stays(mean):
     """Where returns are not known, their forecast says nothing of pickups."""
-    found = reconciled(mean, np.array([240]), np.array([False, True]), 0.25)
+    found = reconciled(mean, np.array([240]), np.array([[False, True]]), QUARTER)
     assert (found[:, :, 0] == mean[:, :, 0]).all() and (found[:, :, 1] != mean[:, :, 1]).all()
 
 
@@ -49,14 +50,16 @@ def test_forecasts_stay_forecasts(share, clock, horizon):
     """Whatever is asked, nothing falls below zero and nothing becomes unknown."""
     rng = np.random.default_rng(horizon)
     mean = rng.poisson(0.3, (2, horizon, 2, 2)).astype(np.float32)
-    found = reconciled(mean, np.array([240 + clock, 264 + clock]), BOTH, share)
+    found = reconciled(
+        mean, np.array([240 + clock, 264 + clock]), BOTH.repeat(2, 0), np.full(2, share)
+    )
     assert np.isfinite(found).all() and (found >= 0).all() and found.shape == mean.shape
 
 
 def test_the_share_is_what_the_days_held_out_say(mean):
     """Net flows of which three quarters come are a quarter too large; unknown days do not count."""
     day = np.repeat(mean[:, :24], 3, axis=0)
-    came = reconciled(day, np.array([240, 264, 288]), BOTH, 0.25)
+    came = reconciled(day, np.array([240, 264, 288]), BOTH.repeat(3, 0), QUARTER)
     came[2, 5] = np.nan
     assert shrinkage(day, came) == pytest.approx(0.25, rel=1e-4)
     assert shrinkage(day, day * 2) == 0
@@ -67,6 +70,7 @@ def test_the_share_is_what_the_days_held_out_say(mean):
 def test_only_what_was_known_before_the_origin_tells_of_both_flows():
     """A station whose returns begin later has one flow, as has a city that counts only pickups."""
     history = small_history()
-    assert list(has_both(history, np.array([5 * 24]))) == [True, False, True]
+    found = has_both(history, np.array([5 * 24, 50 * 24]))
+    assert found.tolist() == [[True, False, True], [True, True, True]]
     history.flows[..., 1] = np.nan
     assert not has_both(history, np.array([50 * 24])).any()
