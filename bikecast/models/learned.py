@@ -30,8 +30,9 @@ from bikecast.records import QUANTILES
 
 LEAST_DAYS = 14
 MANY_ROWS = 600_000
-ROWS_PER_FLOW = 2
-"""Each flow can be a row as often as there are hours ahead, and soon says nothing new."""
+WEEK_ROWS = 100_000
+"""Of a grid that asks beyond a day: hours ahead that are neighbours say nearly the same, and a
+first training has to be done in a minute."""
 SEED = 1
 YEAR_DAYS = 396
 """Known days from which the day of the year is a feature: thirteen months. With half a year it
@@ -142,7 +143,7 @@ class LearnedForecaster:
         """
         require_days(history, LEAST_DAYS, self.name)
         self._year = history.known >= YEAR_DAYS * 24
-        most = min(self._most_rows, ROWS_PER_FLOW * int(np.isfinite(history.flows).sum()))
+        most = min(self._most_rows, WEEK_ROWS) if grid.horizon > DAY else self._most_rows
         rows = learning_rows(history, grid, most, SEED, time_of_year=self._year)
         self._fitted = {False: self._learned(without_weather(rows), history, grid, False)}
         seeing = has_weather(rows.values)
