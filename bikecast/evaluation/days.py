@@ -57,7 +57,7 @@ def worst_days(predictions: pl.DataFrame, history: History, most: int = 5) -> li
     :param predictions: one model's rows.
     """
     days = errors_by_day(predictions, history)
-    usual = float(days["mae"].median())  # type: ignore[arg-type]
+    usual = float(np.median(days["mae"].to_numpy()))
     hours = _hours(predictions, history)
     found = []
     for day, mae, bias in days.sort("mae", descending=True).head(most).iter_rows():

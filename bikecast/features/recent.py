@@ -23,31 +23,40 @@ def recent_columns(past: Past, origins: Ints, hours: Ints) -> dict[str, NDArray[
     """How the last hours compared with their level, as known at the midnight before each."""
     first = max(0, int(origins.min()) - WEEK)
     seen, expected, known = past.seen_and_expected(first, int(origins.max()))
+    at = origins - first
+    station = _running(seen), _running(expected)
+    everyone = _running(seen.sum(axis=1, keepdims=True))
+    system = everyone, _running(expected.sum(axis=1, keepdims=True))
     columns: dict[str, NDArray[np.generic]] = {}
-    for who, windows, axes in (("station", STATION_WINDOWS, ()), ("system", SYSTEM_WINDOWS, (1,))):
-        was = _running(seen.sum(axis=axes, keepdims=True) if axes else seen)
-        said = _running(expected.sum(axis=axes, keepdims=True) if axes else expected)
-        for w in windows:
-            stop, start = origins - first, np.maximum(origins - w - first, 0)
-            ratio = np.log((was[stop] - was[start] + 1) / (said[stop] - said[start] + 1))
-            columns[f"{who}_{w}h"] = ratio
-            if who == "station":
-                columns[f"other_{w}h"] = ratio[..., ::-1]
-                # The last window is the longest, so the week's mean stays.
-                columns["log_size"] = _log_mean(said, _running(known), start, stop)
-    columns |= _system_now(seen, expected, origins - first, columns["system_1h"])
+    for w in STATION_WINDOWS:
+        columns[f"station_{w}h"] = _ratio(*station, at - w, at)
+        columns[f"other_{w}h"] = columns[f"station_{w}h"][..., ::-1]
+    for w in SYSTEM_WINDOWS:
+        columns[f"system_{w}h"] = _ratio(*system, at - w, at)
+    columns["log_size"] = _log_mean(station[1], _running(known), at - WEEK, at)
+    columns |= _system_now(*system, at)
     fresh = (hours - origins < FRESH_HOURS)[:, None, None]
     for name in (*(f"system_{w}h" for w in SYSTEM_WINDOWS[:2]), *SYSTEM_NOW):
         columns[name] = np.where(fresh, columns[name], np.nan)
-    columns |= _gained(seen, origins - first)
+    columns |= _gained(station[0], at)
     columns["yesterday"] = _yesterday(seen, expected, origins, hours, first)
     return columns
+
+
+def _ratio(
+    was: NDArray[np.float64], said: NDArray[np.float64], start: Ints, stop: Ints
+) -> NDArray[np.float64]:
+    """Of running sums, the logarithm of what was seen in some hours to what was expected."""
+    start = np.maximum(start, 0)
+    ratio: NDArray[np.float64] = (was[stop] - was[start] + 1) / (said[stop] - said[start] + 1)
+    return np.log(ratio)
 
 
 def _log_mean(
     sums: NDArray[np.float64], known: NDArray[np.float64], start: Ints, stop: Ints
 ) -> NDArray[np.floating]:
     """Of the known hours alone, NaN without any: a station is not small because it was unknown."""
+    start = np.maximum(start, 0)
     count = known[stop] - known[start]
     mean = (sums[stop] - sums[start]) / np.maximum(count, 1)
     return np.where(count > 0, np.log(mean + LEAST_LEVEL), np.nan)
@@ -70,25 +79,22 @@ def _yesterday(
 
 
 def _system_now(
-    seen: Floats, expected: Floats, at: Ints, last_hour: NDArray[np.generic]
+    was: NDArray[np.float64], said: NDArray[np.float64], at: Ints
 ) -> dict[str, NDArray[np.generic]]:
     """The whole system's last three hours: the opposite flow, what came before, bikes under way.
 
-    :param at: rows of ``seen`` at which each pair's origin lies.
+    :param was: running sums of what the system had, :param said: of what was expected of it.
+    :param at: their rows at which each pair's origin lies.
     """
-    was, said = (_running(of.sum(axis=1, keepdims=True)) for of in (seen, expected))
-    start, stop = np.maximum(at - 3, 0), np.maximum(at - 1, 0)
-    before = np.log((was[stop] - was[start] + 1) / (said[stop] - said[start] + 1))
     now = was[at] - was[np.maximum(at - 2, 0)] + 1
     return {
-        "system_other_1h": last_hour[..., ::-1],
-        "system_before": before,
+        "system_other_1h": _ratio(was, said, at - 1, at)[..., ::-1],
+        "system_before": _ratio(was, said, at - 3, np.maximum(at - 1, 0)),
         "system_out": np.log(now[..., :1] / now[..., 1:]),
     }
 
 
-def _gained(seen: Floats, at: Ints) -> dict[str, NDArray[np.generic]]:
+def _gained(was: NDArray[np.float64], at: Ints) -> dict[str, NDArray[np.generic]]:
     """Bikes that each station has gained: few are left where many have gone."""
-    was = _running(seen)
     gained = (was[..., 1] - was[..., 0])[..., None]
     return {f"net_{w}h": gained[at] - gained[np.maximum(at - w, 0)] for w in NET_WINDOWS}

@@ -14,8 +14,9 @@ import numpy as np
 from bikecast.features import Features, features, pairs
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Arrays, Grid, Prediction, part, within
-from bikecast.models.naive import require_days
 from bikecast.models.counts import recent_actuals
+from bikecast.models.naive import require_days
+from bikecast.models.reconcile import DAY, has_both, reconciled, shrinkage
 from bikecast.models.rows import (
     Rows,
     has_weather,
@@ -24,7 +25,6 @@ from bikecast.models.rows import (
     predict_rows,
     without_weather,
 )
-from bikecast.models.reconcile import DAY, has_both, reconciled, shrinkage
 from bikecast.models.spread import Spread, fit_spread
 from bikecast.records import QUANTILES
 
@@ -38,7 +38,6 @@ YEAR_DAYS = 396
 """Known days from which the day of the year is a feature: thirteen months. With half a year it
 costs 16 % of MAE, as trees extrapolate it; from 13 months on it gains 0.3 to 0.7 % (New York,
 before 2018-07-16)."""
-
 
 _PARTS = {"without_weather": False, "with_weather": True}
 

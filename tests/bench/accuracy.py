@@ -16,6 +16,7 @@ import hard_cases
 import polars as pl
 from new_york import REFERENCE, whole, with_weather
 
+from bikecast.cli.backtest import DEFAULT_MODEL as CHAMPION
 from bikecast.cli.terminal import print_table
 from bikecast.evaluation import backtest, score_models
 from bikecast.evaluation.bands import negative_binomial_pinball
@@ -27,7 +28,6 @@ DAYS = 84
 REFIT = 28
 DAY_AHEAD, TWO_HOURS, WEEK = Grid(24, 24), Grid(2, 1), Grid(168, 24)
 
-CHAMPION = "ensemble"
 Scores = dict[str, Any]
 Loader = Callable[[], History]
 
