@@ -18,6 +18,7 @@ from bikecast.features import (
     weekly_mean,
 )
 from bikecast.features.groups import GROUPS, membership
+from bikecast.features.past import blend, kind_hours, past_of
 from bikecast.history import History, WeatherArchive
 from bikecast.records import WEATHER, Station
 
@@ -60,6 +61,27 @@ def test_later_origins_in_the_same_call_tell_earlier_ones_nothing():
     assert np.array_equal(before.values[ours], after.values[ours], equal_nan=True)
     assert np.array_equal(before.level[ours], after.level[ours])
     assert not np.array_equal(before.level[~ours], after.level[~ours])
+
+
+def test_the_past_of_other_origins_serves_as_well():
+    """Found once for all origins, even for those a month later, it gives the same features."""
+    origins = np.array([40 * 24 + 7, 55 * 24])
+    past = past_of(HISTORY, HISTORY.calendar(0, origins[1]), origins)
+    first = pairs(origins[:1], 168)
+    own, shared = features(HISTORY, *first), features(HISTORY, *first, past=past)
+    assert np.array_equal(own.values, shared.values, equal_nan=True)
+    assert np.array_equal(own.level, shared.level)
+
+
+@pytest.mark.parametrize("stop", [3 * 24, 60 * 24 - 12])
+def test_a_past_hour_was_expected_as_the_midnight_before_it_would_have(stop):
+    """The running sums give the means of the same hour in weeks, and on days of its kind."""
+    calendar, hours = HISTORY.calendar(0, HISTORY.known), np.arange(stop)
+    past = past_of(HISTORY, calendar, np.array([stop]))
+    assert np.array_equal(past.values[:-1], np.nan_to_num(past.seen[:-1])), "a fault was made up"
+    week = past.mean(weekly_hours(hours))
+    kind = past.mean(kind_hours(calendar, hours, hours // 24 - 1))
+    np.testing.assert_array_equal(past.expected[:-1], blend(week, kind))
 
 
 def test_hindsight_is_seen_by_every_origin():

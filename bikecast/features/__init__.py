@@ -106,7 +106,12 @@ class Features:
 
 
 def features(
-    history: History, origins: Ints, steps: Ints, *, time_of_year: bool = True
+    history: History,
+    origins: Ints,
+    steps: Ints,
+    *,
+    time_of_year: bool = True,
+    past: Past | None = None,
 ) -> Features:
     """Features of pairs of an origin and a step, for every station and target.
 
@@ -116,10 +121,11 @@ def features(
     :param steps: 0 … 167, the hour ``origin + step`` is forecast.
     :param time_of_year: give the day of the year; on less than a year of data a model would
         extrapolate it.
+    :param past: that of these and of other origins, which is better found once than for each piece.
     """
     hours = origins + steps
     calendar = history.calendar(0, int(hours.max()) + 25)
-    past = past_of(history, calendar, origins)
+    past = past or past_of(history, calendar, origins)
     days = kind_hours(calendar, hours, last_day(origins, hours))
     week, kind = past.mean(weekly_hours(hours)), past.mean(days)
     base = _level(history, past, origins, days, week, kind)

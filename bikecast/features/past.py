@@ -1,11 +1,13 @@
 """Flows before a set of origins: what is known of them, what was to be expected, what is usual."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from bikecast.history import Calendar, Floats, History, Ints
+from bikecast.records import TARGETS
 
 WEEK: Final = 168
 WEEKS: Final = 4
@@ -21,7 +23,7 @@ OUTAGE: Final = 15.0
 MOST: Final = (4.0, 15.0)
 """An hour counts as at most so many times what was expected, and so many bikes more: a marathon,
 or a fault, is not copied into the weeks after it."""
-_PIECE: Final = 24 * WEEK  # hours of which the expected flow is found at once
+BUSYNESS: Final = (0.1, 4.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,11 @@ class Past:
     seen: Floats
     missed: Floats
 
+    @property
+    def counted(self) -> tuple[Floats, Floats]:
+        """What means are made of: sums of the first by sums of the second."""
+        return self.values, self.known
+
     def rows(self, hours: Ints) -> Ints:
         """Where these grid hours are found."""
         at = hours - self.first
@@ -61,14 +68,14 @@ class Past:
             rows = self.rows(hours[:, k])
             total += self.values[rows]
             count += self.known[rows]
-        return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
+        return _mean(total, count)
 
     def seen_and_expected(self, start: int, stop: int) -> tuple[Floats, Floats, Floats]:
-        """Flows of grid hours and what was expected of them, 0 where either is unknown.
+        """Flows of grid hours of the past and what was expected of them, 0 where one is unknown.
 
         The last says where both are known: 1, and elsewhere 0.
         """
-        rows = self.rows(np.arange(start, stop))
+        rows = slice(start - self.first, stop - self.first)
         seen, expected = self.seen[rows], self.expected[rows]
         both = np.isfinite(seen) & np.isfinite(expected)
         return (
@@ -76,6 +83,17 @@ class Past:
             np.where(both, expected, np.float32(0)),
             both.astype(np.float32),
         )
+
+    @cached_property
+    def usual(self) -> "Past":
+        """Flows divided by how busy the whole system was in their hour."""
+        return replace(self, values=self.values / _busyness(self)[:, None, None])
+
+    @cached_property
+    def system(self) -> Floats:
+        """Flows of all stations together: [hours + 1, 1, targets]."""
+        total: Floats = self.values.sum(axis=1, keepdims=True)
+        return total
 
 
 def weekly_hours(hours: Ints, weeks: int = WEEKS) -> Ints:
@@ -98,7 +116,7 @@ def raw_past(history: History, origins: Ints) -> Past:
     flows = np.concatenate([flows, np.full((1, *flows.shape[1:]), np.nan, np.float32)])
     known = np.isfinite(flows)
     values = np.where(known, flows, np.float32(0))
-    unsaid = np.full_like(flows, np.nan)
+    unsaid = np.broadcast_to(np.float32(np.nan), flows.shape)
     return Past(first, values, known.astype(np.float32), unsaid, flows, unsaid[..., 0])
 
 
@@ -115,13 +133,13 @@ def _cleaned(past: Past, calendar: Calendar) -> Past:
         past = replace(past, known=known, values=past.values * known)
         past = replace(past, expected=_expected(past, calendar))
     factor, more = MOST
-    most = np.where(np.isfinite(past.expected), factor * past.expected + more, np.float32(np.inf))
-    return replace(past, values=np.minimum(past.values, most))
+    # What nothing was expected of is not cut: of a number and NaN, fmin takes the number.
+    return replace(past, values=np.fmin(past.values, factor * past.expected + more))
 
 
 def _missed(past: Past) -> Floats:
-    empty = (past.known > 0).all(axis=2) & (past.values.sum(axis=2) == 0)
-    expected = np.nan_to_num(past.expected).sum(axis=2)
+    empty = (_both(past.known) == len(TARGETS)) & (_both(past.values) == 0)
+    expected = _both(np.nan_to_num(past.expected))
     found = np.zeros(empty.shape, np.float32)
     for hour in range(len(empty) - 1):
         # The row before the first stands for all other hours, of which nothing is known.
@@ -129,17 +147,56 @@ def _missed(past: Past) -> Floats:
     return found
 
 
+def _both(flows: Floats) -> Floats:
+    """Pickups and returns; numpy's own sum takes thirty times as long over so short an axis."""
+    pickups, returns = np.moveaxis(flows, -1, 0)
+    total: Floats = pickups + returns
+    return total
+
+
 def _expected(past: Past, calendar: Calendar) -> Floats:
-    """What the level had said for each past hour at the midnight before it; NaN where nothing."""
-    hours = past.first + np.arange(len(past.values) - 1)
+    """What the level had said for each past hour at the midnight before it; NaN where nothing.
+
+    The mean of :func:`weekly_hours` and of :func:`kind_hours` at that midnight, day by day.
+    """
+    hours = len(past.values) - 1
     found = np.full_like(past.values, np.nan)
-    for i in range(0, len(hours), _PIECE):
-        piece = hours[i : i + _PIECE]
-        found[i : i + _PIECE][: len(piece)] = blend(
-            past.mean(weekly_hours(piece)),
-            past.mean(kind_hours(calendar, piece, piece // 24 - 1)),
-        )
+    kinds = {kind: _LastDays(past) for kind in (False, True)}
+    none = np.zeros((), np.float32)
+    for start in range(0, hours, 24):
+        day = slice(start, min(start + 24, hours))
+        kind = kinds[bool(calendar.workday[past.first + start])]
+        weeks = [WEEK * k for k in range(1, WEEKS + 1) if WEEK * k <= start]
+        sums = (sum((of[day.start - w : day.stop - w] for w in weeks), none) for of in past.counted)
+        found[day] = blend(_mean(*sums), kind.mean(day.stop - start))
+        kind.add(day)
     return found
+
+
+class _LastDays:
+    """Running sums over the last days of a kind; they are exact, as flows are whole numbers."""
+
+    def __init__(self, past: Past) -> None:
+        self.past = past
+        self.days: list[slice] = []
+        self.sums = np.zeros((2, 24, *past.values.shape[1:]), np.float32)
+
+    def mean(self, hours: int) -> Floats:
+        """Means of the first hours of the day, NaN where none is known."""
+        return _mean(*self.sums[:, :hours])
+
+    def add(self, day: slice) -> None:
+        """Take in the rows of a day, and drop those of the oldest."""
+        self.days.append(day)
+        for total, of in zip(self.sums, self.past.counted, strict=True):
+            total[: day.stop - day.start] += of[day]
+            if len(self.days) > KIND_DAYS:
+                total -= of[self.days[0]]
+        del self.days[:-KIND_DAYS]
+
+
+def _mean(total: Floats, count: Floats) -> Floats:
+    return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
 
 
 def kind_hours(calendar: Calendar, hours: Ints, last_day: Ints, most: int = KIND_DAYS) -> Ints:
@@ -165,3 +222,19 @@ def last_day(origins: Ints, hours: Ints) -> Ints:
 def blend(week: Floats, kind: Floats) -> Floats:
     both = (week + kind) / 2
     return np.where(np.isnan(week), kind, np.where(np.isnan(kind), week, both))
+
+
+def _busyness(past: Past) -> Floats:
+    """What the system had in each past hour and the one before, relative to its level; last 1.
+
+    A bike for each station is added to both, so that quiet hours are ordinary ones.
+
+    :returns: [rows of the past].
+    """
+    stop = past.first + len(past.values) - 1
+    seen, expected, _ = past.seen_and_expected(past.first, stop)
+    sums = np.stack([of.sum(axis=(1, 2), dtype=float) for of in (seen, expected)], axis=1)
+    total = sums + past.values.shape[1]
+    total[1:] = (2 * total[1:] + total[:-1]) / 3
+    found = np.clip(total[:, 0] / total[:, 1], *BUSYNESS)
+    return np.append(found, 1).astype(np.float32)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bikecast.features import NAMES, Features, features, pairs
-from bikecast.features.past import MOST
+from bikecast.features.past import MOST, past_of
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Grid
-from bikecast.records import WEATHER
+from bikecast.records import TARGETS, WEATHER
 
 HELD_OUT = 10
 """Every tenth day is held out of the fit, to measure the errors on."""
@@ -23,6 +23,8 @@ _NEEDED = [NAMES.index(name) for name in ("temperature", "precipitation")]
 
 # Cells of flows or rows of features in memory at once: about 200 MB with all intermediates.
 _PIECE = 400_000
+# Hours of origins whose past is found at once: it begins half a year before the first of them.
+_YEAR = 366 * 24
 _LEAST_PAIRS = 3_000
 
 
@@ -87,12 +89,11 @@ def training_rows(
     share = min(1.0, most / max(len(origin) * 2 * stations, 1))
     rng = np.random.default_rng(seed)
     found = []
-    for piece in _pieces(origin, stations):
-        o, s = origin[piece], step[piece]
-        seen = features(history, o, s, time_of_year=time_of_year)
-        actual = history.flows[:, o + s].transpose(1, 0, 2)
+    for piece, seen in _asked(history, origin, step, time_of_year):
+        hours = (origin + step)[piece]
+        actual = history.flows[:, hours].transpose(1, 0, 2)
         mask = np.isfinite(actual) & (rng.random(actual.shape) < share)
-        found.append(_rows(seen, actual, o + s, mask))
+        found.append(_rows(seen, actual, hours, mask))
     columns = [vars(rows) for rows in found]
     return Rows(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
 
@@ -115,13 +116,26 @@ def _rows(seen: Features, actual: Floats, hours: Ints, mask: NDArray[np.bool_]) 
     return Rows(seen.values[mask], seen.level[mask], actual[mask], target, hours[pair])
 
 
-def _pieces(origin: Ints, stations: int) -> Iterator[slice]:
-    """Runs of pairs that are small in rows and in the span of their (sorted) origins."""
-    rows = max(_PIECE // (2 * stations), 1)
-    span = max(4 * _PIECE // (2 * stations), 168)
+def _asked(
+    history: History, origin: Ints, step: Ints, time_of_year: bool
+) -> Iterator[tuple[slice, Features]]:
+    """Features of pairs, sorted by origin, in pieces that are small in memory."""
+    cells = len(history.stations) * len(TARGETS)
+    most, span = max(_PIECE // cells, 1), max(8 * _PIECE // cells, 168)
+    for year in _runs(origin, len(origin), _YEAR):
+        calendar = history.calendar(0, int(origin[year].max()) + 1)
+        past = past_of(history, calendar, origin[year])
+        for run in _runs(origin[year], most, span):
+            piece = slice(year.start + run.start, year.start + run.stop)
+            asked = history, origin[piece], step[piece]
+            yield piece, features(*asked, time_of_year=time_of_year, past=past)
+
+
+def _runs(origin: Ints, most: int, span: int) -> Iterator[slice]:
+    """Runs of at most so many pairs, and of origins (sorted) in at most so many hours."""
     start = 0
     while start < len(origin):
-        stop = min(start + rows, int(np.searchsorted(origin, origin[start] + span)))
+        stop = min(start + most, int(np.searchsorted(origin, origin[start] + span)))
         yield slice(start, stop)
         start = stop
 
@@ -138,17 +152,15 @@ def predict_rows(
 
     :param of: values [rows, features] and levels of rows → [rows, …].
     """
-    stations = len(history.stations)
+    shape = len(history.stations), len(TARGETS)
     origin, step = pairs(origins, horizon)
     order = np.argsort(origin, kind="stable")
     out = np.empty(0, np.float32)
-    for piece in _pieces(origin[order], stations):
-        at = order[piece]
-        seen = features(history, origin[at], step[at], time_of_year=time_of_year)
+    for piece, seen in _asked(history, origin[order], step[order], time_of_year):
         flat = of(seen.values.reshape(-1, len(NAMES)), seen.level.ravel())
         if not out.size:
-            out = np.empty((len(origin), stations, 2, *flat.shape[1:]), np.float32)
-        out[at] = flat.reshape(*seen.level.shape, *flat.shape[1:])
+            out = np.empty((len(origin), *shape, *flat.shape[1:]), np.float32)
+        out[order[piece]] = flat.reshape(*seen.level.shape, *flat.shape[1:])
     return out.reshape(len(origins), horizon, *out.shape[1:])
 
 
