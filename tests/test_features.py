@@ -188,7 +188,8 @@ def test_the_calendar_of_a_public_holiday():
     found = features(history, hours, np.zeros(4, int))
     assert list(column(found, "holiday")[:, 0, 0]) == [0, 1, 0, 0]
     assert list(column(found, "workday")[:, 0, 0]) == [0, 0, 1, 1]
-    assert list(column(found, "holiday_near")[:, 0, 0]) == [1, 0, 1, 0]
+    assert list(column(found, "holiday_before")[:, 0, 0]) == [0, 0, 1, 0]
+    assert list(column(found, "holiday_after")[:, 0, 0]) == [1, 0, 0, 0]
     assert list(column(found, "workday_before")[:, 0, 0]) == [0, 0, 0, 1]
     assert list(column(found, "workday_after")[:, 0, 0]) == [0, 1, 1, 1]
 

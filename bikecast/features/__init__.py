@@ -61,7 +61,8 @@ NAMES: Final = (
     "holiday",
     "workday_before",
     "workday_after",
-    "holiday_near",
+    "holiday_before",
+    "holiday_after",
     "yearday",
     "log_level",
     "log_week",
@@ -238,7 +239,8 @@ def _calendar_columns(
         "holiday": calendar.holiday[hours],
         "workday_before": calendar.workday[before],
         "workday_after": calendar.workday[after],
-        "holiday_near": calendar.holiday[before] | calendar.holiday[after],
+        "holiday_before": calendar.holiday[before],
+        "holiday_after": calendar.holiday[after],
         "yearday": yearday,
     }
     return {name: _per_pair(values) for name, values in columns.items()}

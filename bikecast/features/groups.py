@@ -26,7 +26,10 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         *(f"net_{w}h" for w in NET_WINDOWS),
     ),
     "time of day": ("hour",),
-    "day": ("weekday", "workday", "holiday", "workday_before", "workday_after", "holiday_near"),
+    "day": (
+        *("weekday", "workday", "workday_before", "workday_after"),
+        *("holiday", "holiday_before", "holiday_after"),
+    ),
     "time of year": ("yearday",),
     "weather": WEATHER,
     "whole system": ("share", *(f"system_{w}h" for w in SYSTEM_WINDOWS), *SYSTEM_NOW),

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bikecast.features import Features, features, pairs
+from bikecast.errors import InputError
+from bikecast.features import NAMES, Features, features, pairs
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Arrays, Grid, Prediction, part, within
 from bikecast.models.counts import recent_actuals
@@ -125,6 +126,9 @@ class LearnedForecaster:
     :param most_rows: of the sample that it learns from.
     """
 
+    # What it was fitted on. A model that was stored by a release without this has none.
+    _features: tuple[str, ...] = ()
+
     def __init__(
         self, name: str, make: Callable[[Task], Learner], most_rows: int = MANY_ROWS
     ) -> None:
@@ -142,6 +146,7 @@ class LearnedForecaster:
         """
         require_days(history, LEAST_DAYS, self.name)
         self._year = history.known >= YEAR_DAYS * 24
+        self._features = NAMES
         most = min(self._most_rows, WEEK_ROWS) if grid.horizon > DAY else self._most_rows
         rows = learning_rows(history, grid, most, SEED, time_of_year=self._year)
         self._fitted = {False: self._learned(without_weather(rows), history, grid, False)}
@@ -177,7 +182,15 @@ class LearnedForecaster:
         return shrinkage(mean, recent_actuals(history, midnights, DAY))
 
     def predict(self, history: History, origins: Ints, horizon: int) -> Prediction:
-        """Forecast ``horizon`` hours from each origin, with weather where there is any."""
+        """Forecast ``horizon`` hours from each origin, with weather where there is any.
+
+        :raises InputError: for a model that a release with other features had fitted.
+        """
+        if self._features != NAMES:
+            raise InputError(
+                f"{self.name} was trained by a release with other features",
+                hint="train another: `bikecast train --promote`",
+            )
         found = predict_rows(
             history, origins, horizon, self._mean_and_spread, time_of_year=self._year
         )
@@ -200,7 +213,7 @@ class LearnedForecaster:
 
     def portable(self) -> Arrays:
         """What was learned with weather and without, how it errs, and what was there to learn."""
-        found = {"year": np.array(self._year)}
+        found = {"year": np.array(self._year), "features": np.array(self._features)}
         for name, weather in _PARTS.items():
             if fitted := self._fitted.get(weather):
                 found |= within(name, fitted.portable())
@@ -209,6 +222,7 @@ class LearnedForecaster:
     def restore(self, arrays: Arrays) -> None:
         """Take it back."""
         self._year = bool(arrays["year"])
+        self._features = tuple(arrays["features"].tolist())
         for name, weather in _PARTS.items():
             if own := part(arrays, name):
                 learner = self._make(Task(Grid(DAY), self._year, weather))

@@ -7,7 +7,7 @@ import numpy as np
 from bikecast.features import LONGER, NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
 from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
-from bikecast.history import Floats
+from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
 from bikecast.models.rows import Rows, recency
 from bikecast.records import WEATHER
@@ -21,6 +21,9 @@ day without a single ride; here it moves no forecast by more than 0.3 % on avera
 fifth of the time of iterated least squares (New York)."""
 MOST_CHANGE = 3.0
 """Logarithms beyond it are cut, in and out: a factor of 20 is a closed station, or an event."""
+LEAST_DAYS = 8
+"""On which a kind of day must be seen, and not be seen, to have a coefficient: three days after
+Memorial Days are no rule for the next one."""
 FADE_HOURS = 6.0
 """The last hours' weight falls by e in this many hours ahead."""
 
@@ -29,12 +32,14 @@ _LONG = [_AT[f"{who}_{w}h"] for who in ("station", "system") for w in (24, 168)]
 _SHORT = [_AT[f"station_{w}h"] for w in STATION_WINDOWS if w < 24]
 _SHORT += [_AT[f"system_{w}h"] for w in SYSTEM_WINDOWS if w < 24]
 _PARTS = [_AT[name] for name in ("log_week", "log_kind", "log_kind_recent", "log_size")]
-_DAY = [_AT[name] for name in ("holiday", "holiday_near", "workday_before", "workday_after")]
+_NEAR = [f"{what}_{side}" for what in ("holiday", "workday") for side in ("before", "after")]
+_DAY = [_AT[name] for name in ("holiday", *_NEAR)]
 _LONGER = [_AT[name] for name in LONGER]
 _RATIOS = [_AT["last_week"], _AT["yesterday"], _AT["missed"]]
 _WEATHER = slice(_AT[WEATHER[0]], _AT[WEATHER[-1]] + 1)
 _SCALES = np.array([10, 1, 10, 50, 50], np.float32)
 _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
+_DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))
 _COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
 _COLUMN_OF += [_WEATHER.start, *range(_WEATHER.start, _WEATHER.stop), _WEATHER.start]
 _MEMBERSHIP = membership(NAMES[i] for i in _COLUMN_OF)
@@ -104,6 +109,7 @@ class CountRegression:
         x = design(fitted.values)
         spread = x.std(axis=0)
         used = np.ptp(x, axis=0) > 0  # the spread of a constant is not quite 0
+        used[_DAY_COLUMNS] &= _days_seen(x[:, _DAY_COLUMNS], fitted.hour // 24) >= LEAST_DAYS
         model = sm.GLM(
             fitted.actual.astype(float),
             (x[:, used] / spread[used]).astype(float),
@@ -136,3 +142,10 @@ class CountRegression:
     def restore(self, arrays: Arrays) -> None:
         """Take them back."""
         self.coefficients, self.centre = arrays["coefficients"], arrays["centre"]
+
+
+def _days_seen(flags: Floats, day: Ints) -> Ints:
+    """Days on which each flag [rows, flags] is set, or on which it is not, whichever are fewer."""
+    unset, is_set = (np.array([len(np.unique(day[f == on])) for f in flags.T]) for on in (0, 1))
+    fewer: Ints = np.minimum(unset, is_set)
+    return fewer

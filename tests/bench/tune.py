@@ -111,7 +111,7 @@ TRIALS: dict[str, tuple[Callable[[], Any], Make, tuple[str, ...]]] = {
     "no bikes gained": (nothing, without(*(f"net_{w}h" for w in NET_WINDOWS)), ("two hours",)),
     "no neighbours of holidays": (
         nothing,
-        without("workday_before", "workday_after", "holiday_near"),
+        without(*(n for n in NAMES if n.endswith(("day_before", "day_after")))),
         BOTH,
     ),
     "no day of the year": (lambda: setting(learned, YEAR_DAYS=10**6), Ensemble, ("long",)),

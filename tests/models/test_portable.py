@@ -9,6 +9,7 @@ from bikecast.errors import InputError
 from bikecast.models.portable import unpack
 
 ALPHA = np.zeros(2, np.float32)
+KNOWN = {"year": np.array(True), "features": np.array(["hour"])}
 
 
 def packed(**arrays):
@@ -24,7 +25,8 @@ def packed(**arrays):
         ({"alpha": ALPHA}, "has no 'name'"),
         ({"name": np.array("prophet"), "alpha": ALPHA}, "has no 'prophet'"),
         ({"name": np.array("glm"), "alpha": ALPHA}, "has no 'year'"),
-        ({"name": np.array("glm"), "year": np.array(True)}, "has no 'without_weather'"),
+        ({"name": np.array("glm"), "year": np.array(True)}, "has no 'features'"),
+        ({"name": np.array("glm"), **KNOWN}, "has no 'without_weather'"),
         ({"name": np.array("naive"), "alpha": ALPHA, "beta": ALPHA}, "has beta"),
     ],
 )
