@@ -25,8 +25,8 @@ import numpy as np
 from bikecast.cli.terminal import print_table
 from bikecast.history import History, build_history
 from bikecast.models import MODELS
-from bikecast.models.boosted import MOST_ROWS, SEED, covers_year
 from bikecast.models.frames import forecast_frame
+from bikecast.models.learned import SEED, WEEK_ROWS, YEAR_DAYS
 from bikecast.models.rows import learning_rows
 from bikecast.panels import read_panel
 from bikecast.records import MAX_HORIZON, TARGETS, System
@@ -103,8 +103,8 @@ def measure(what: str, stations: int, work: Callable[[History], Any]) -> tuple[C
 
 def features(history: History) -> None:
     """The rows that training learns from."""
-    year = covers_year(history)
-    learning_rows(history, SERVING_GRID, MOST_ROWS, SEED, time_of_year=year)
+    year = history.known >= YEAR_DAYS * 24
+    learning_rows(history, SERVING_GRID, WEEK_ROWS, SEED, time_of_year=year)
 
 
 def training(history: History) -> Any:

@@ -9,6 +9,7 @@ from made_up import mutated_after, small_history, with_weather
 from bikecast.features import NAMES
 from bikecast.models.base import Grid
 from bikecast.models.rows import (
+    Rows,
     has_weather,
     learning_rows,
     predict_rows,
@@ -71,11 +72,22 @@ def test_too_many_rows_are_sampled():
     assert len(set(rows.hour // 24)) == HISTORY.known // 24 + 1 - 28
 
 
-def test_every_tenth_day_is_held_out_by_the_hour_forecast():
-    """A held-out day is held out for all origins that reach it."""
+@pytest.mark.parametrize(("days", "last"), [(60, 12), (139, 27), (140, 28), (500, 28)])
+def test_every_tenth_day_and_the_last_ones_are_held_out(days, last):
+    """Of a short history the last fifth; what is left out is told by the hour forecast."""
+    day = np.arange(days)
+    none = np.empty((days, 0), np.float32)
+    rows = Rows(none, none, none, day, day * 24 + 23)
+    expected = {d for d in range(days) if d % 10 == 0 or d >= days - last}
+    assert set(day[rows.held_out(days * 24)]) == expected
+
+
+def test_a_day_is_held_out_for_all_origins_that_reach_it():
+    """No row of a day held out is among those that are fitted."""
     rows = training_rows(HISTORY, Grid(168, 24), 10**9, 1, time_of_year=False)
-    assert set(rows.where(rows.held_out).hour // 24) == {30, 40, 50}
-    assert not {30, 40, 50} & set(rows.where(~rows.held_out).hour // 24)
+    unseen = rows.held_out(HISTORY.known)
+    held, fitted = (set(rows.where(mask).hour // 24) for mask in (unseen, ~unseen))
+    assert {30, 40, HISTORY.known // 24 - 1} <= held and fitted and not held & fitted
 
 
 def test_weights_halve_with_the_half_life():
