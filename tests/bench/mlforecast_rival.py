@@ -1,7 +1,7 @@
 """mlforecast with LightGBM beside the project's own model: who is nearer, and who is sooner.
 
-Run by `nox -s bench -- train` after train.py; exits 1 where the rival has a lower error or takes
-less time for an origin. `mlforecast_rival.py 2018-04-22` takes other days than the reference's.
+Run by train.py; exits 1 where the rival has a lower error or takes less time for an origin.
+`mlforecast_rival.py 2018-04-22` takes other days than the reference's.
 
 Day-ahead: from each midnight the 24 hours of all stations, pickups and returns, 84 days, refitted
 every 28. Both read the same panel, have the same threads, one after the other in a process of its
