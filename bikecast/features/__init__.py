@@ -72,6 +72,7 @@ NAMES: Final = (
     "log_other_level",
     *LONGER,
     "share",
+    "scatter",
     "last_week",
     "yesterday",
     "missed",
@@ -91,7 +92,8 @@ hours to its returns, ``net_…`` the bikes that a station has gained; ``missed`
 bikes that should have come since the station's last one. ``LONGER`` are logarithms of a mean of
 past hours to the level: ``usual_…`` of usual flows, ``_smooth`` with the hours before and after;
 ``share`` that of the station's share of the system on 40 days of the kind times the system's level,
-to the level."""
+to the level; ``scatter`` the logarithm of the variance of the last 20 days of the kind to their
+mean."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "recent level": (
         *("log_level", "log_week", "log_kind", "log_kind_recent", "log_other_level"),
         *LONGER,
-        "last_week",
+        *("scatter", "last_week"),
         *(f"{who}_{w}h" for who in ("station", "other") for w in _WEEKS),
     ),
     "last hours": (

@@ -90,6 +90,11 @@ class Past:
         return replace(self, values=self.values / _busyness(self)[:, None, None])
 
     @cached_property
+    def squares(self) -> "Past":
+        """Flows squared."""
+        return replace(self, values=self.values**2)
+
+    @cached_property
     def system(self) -> Floats:
         """Flows of all stations together: [hours + 1, 1, targets]."""
         total: Floats = self.values.sum(axis=1, keepdims=True)

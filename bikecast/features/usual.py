@@ -25,6 +25,9 @@ LONG_KIND_DAYS: Final = 40
 LEAST_SHARE: Final = 0.02
 """Bikes that each station is given before shares are taken, so that a new one has a share too."""
 
+EVEN: Final = 0.5
+"""Bikes added to a variance and to its mean, so that hours with hardly a ride are ordinary ones."""
+
 LONGER: Final = (
     *(f"usual_kind{n}" for n in (10, 20, 40)),
     "usual_kind20_smooth",
@@ -43,16 +46,19 @@ def usual_columns(
     usual = past.usual
     days = kind_hours(calendar, hours, last_day(origins, hours), LONG_KIND_DAYS)
     weeks = weekly_hours(hours, LONG_WEEKS)
+    kind20 = past.mean(days[:, -20:])
     means = {
         **{f"usual_kind{n}": usual.mean(days[:, -n:]) for n in (10, 20, 40)},
         "usual_kind20_smooth": _smooth(usual, days[:, -20:], origins),
-        "kind20": past.mean(days[:, -20:]),
+        "kind20": kind20,
         "kind10_smooth": _smooth(past, days[:, -10:], origins),
         **{f"usual_week{n}": usual.mean(weeks[:, :n]) for n in (4, 8, 12)},
         "median_week": _median(past, weeks[:, :WEEKS]),
         "share": _share(past, days) * (base - np.float32(LEAST_LEVEL)).sum(axis=1, keepdims=True),
     }
-    return {name: np.log((mean + LEAST_LEVEL) / base) for name, mean in means.items()}
+    columns = {name: np.log((mean + LEAST_LEVEL) / base) for name, mean in means.items()}
+    variance = np.maximum(past.squares.mean(days[:, -20:]) - kind20**2, 0)
+    return columns | {"scatter": np.log((variance + EVEN) / (kind20 + EVEN))}
 
 
 def _smooth(past: Past, days: Ints, origins: Ints) -> Floats:

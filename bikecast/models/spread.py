@@ -94,6 +94,7 @@ def _columns(values: Floats, mean: Floats) -> Exact:
         workday * log_mean,
         np.log1p(values[:, _AT["step"]]),
         *np.abs(np.nan_to_num(values[:, _UNSURE])).T,
+        np.nan_to_num(values[:, _AT["scatter"]]),
         np.nan_to_num(values[:, _AT["log_size"]]),
     ]
     return np.stack(columns, axis=1).astype(float)
