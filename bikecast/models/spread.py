@@ -29,6 +29,7 @@ LOG_ALPHA = (-7.0, 3.0)
 
 _AT = {name: i for i, name in enumerate(NAMES)}
 _UNSURE = [_AT[name] for name in ("usual_kind40", "median_week", "usual_week12")]
+_AS_THEY_ARE = [_AT[name] for name in ("log_size", "scatter", "station_24h", "missed")]
 _FINE = np.linspace(0, 1, 2_001)
 
 Exact = NDArray[np.float64]
@@ -81,23 +82,14 @@ def fit_spread(values: Floats, mean: Floats, actual: Floats, seed: int = 1) -> S
 
 
 def _columns(values: Floats, mean: Floats) -> Exact:
+    """What the dispersion depends on; chosen by pinball loss before the reference days.
+
+    The hour of the day, working days and the square of the mean's logarithm made it worse.
+    """
     log_mean = np.log(np.maximum(mean, LEAST_MEAN))
-    block = values[:, _AT["hour"]].astype(int) // 6
-    workday = values[:, _AT["workday"]]
-    columns = [
-        np.ones_like(log_mean),
-        log_mean,
-        log_mean**2,
-        *(block == b for b in (1, 2, 3)),
-        values[:, _AT["returns"]],
-        workday,
-        workday * log_mean,
-        np.log1p(values[:, _AT["step"]]),
-        *np.abs(np.nan_to_num(values[:, _UNSURE])).T,
-        np.nan_to_num(values[:, _AT["scatter"]]),
-        np.nan_to_num(values[:, _AT["log_size"]]),
-    ]
-    return np.stack(columns, axis=1).astype(float)
+    known = [values[:, _AT["returns"]], np.log1p(values[:, _AT["step"]])]
+    perhaps = np.nan_to_num([*np.abs(values[:, _UNSURE]).T, *values[:, _AS_THEY_ARE].T])
+    return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps], axis=1).astype(float)
 
 
 def _alpha(columns: Exact, coefficients: Exact) -> Exact:
