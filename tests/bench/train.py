@@ -1,8 +1,8 @@
 """Train on ever more stations, and hold time and memory against the promise; then the rival.
 
 Run by `nox -s bench -- train`; exits 1 where a bar is missed. `train.py 300 1000` measures other
-sizes than those of the promise, without the rival. Every measurement has a process of its own, so that its peak of
-memory is its own.
+sizes than those of the promise, without the rival. Every measurement has a process of its own, so
+that its peak of memory is its own.
 """
 
 import os
