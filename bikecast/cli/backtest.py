@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
+from rich.markup import escape
 
 from bikecast.collect import latest_now
 from bikecast.cli.terminal import Steps, errors, print_json, print_table
@@ -89,20 +90,30 @@ def backtest(
     from bikecast.models.base import Grid
 
     frames, seconds = [], {}
+    refused: dict[str, InputError] = {}
     for name in _models(model or [DEFAULT_MODEL], list(MODELS)):
         started = time.monotonic()
-        with steps.step(f"backtest of {name}") as step:
-            frame = run(
-                history,
-                MODELS[name],
-                start=began,
-                days=days,
-                grid=Grid(horizon, step_hours),
-                refit_days=refit_days,
-                on_progress=lambda done, total: step.progress(done, total),
-            )
+        try:
+            with steps.step(f"backtest of {name}") as step:
+                frame = run(
+                    history,
+                    MODELS[name],
+                    start=began,
+                    days=days,
+                    grid=Grid(horizon, step_hours),
+                    refit_days=refit_days,
+                    on_progress=lambda done, total: step.progress(done, total),
+                )
+        except InputError as error:
+            refused[name] = error
+            continue
         seconds[name] = round(time.monotonic() - started, 1)
         frames.append(frame.select(pl.lit(name).alias("model"), pl.all()))
+    if not frames:
+        raise _none_can_run(refused)
+    left_out = {name: str(error) for name, error in refused.items()}
+    for name, reason in left_out.items():
+        errors.print(f"[yellow]left out:[/] {name}: {escape(reason)}", highlight=False)
     predictions = pl.concat(frames)
     for what, n in remarks(history, began, days).items():
         errors.print(f"[yellow]noted:[/] {what}: {n:,}", highlight=False)
@@ -113,6 +124,7 @@ def backtest(
     document = {
         "window": {"start": start, "days": days, "horizon": horizon, "every": every},
         "models": found,
+        "left_out": left_out,
     }
     _write(predictions, document, out, scores)
     if report:
@@ -150,6 +162,15 @@ def _models(asked: list[str], known: list[str]) -> list[str]:
         if name not in known:
             raise UnknownName(f"no model {name!r}", hint=f"choose of {', '.join(known)}, all")
     return names
+
+
+def _none_can_run(refused: dict[str, InputError]) -> InputError:
+    """What to say where every model refuses; where they say the same, it is said once."""
+    reasons = {str(error): error for error in refused.values()}
+    if len(reasons) == 1:
+        return next(iter(reasons.values()))
+    said = "; ".join(error.what for error in reasons.values())
+    return InputError(f"no model can run: {said}", hint="give a longer panel, or a later --start")
 
 
 def _history(

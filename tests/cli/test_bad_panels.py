@@ -135,6 +135,36 @@ def test_a_panel_that_is_too_short_is_refused(panel, tmp_path):
     assert isinstance(run(shorter, tmp_path, model="naive")[0].exception, InputError)
 
 
+@pytest.mark.parametrize("asked", [["all"], ["naive", "--model", "glm"]])
+def test_a_model_that_needs_more_days_is_left_out_and_the_others_run(asked, panel, tmp_path):
+    """Said on stderr, in the JSON and in the scores; the predictions are those of the others."""
+    short = panel.filter(HOUR >= START - timedelta(days=10))
+    scores, out = tmp_path / "scores.json", tmp_path / "predictions.parquet"
+    words = ("--model", *asked, "--scores", str(scores), "--out", str(out))
+    found, _ = run(short, tmp_path, *words, model="naive")
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document == json.loads(scores.read_text())
+    assert "glm" in document["left_out"] and "naive" in document["models"]
+    assert not document["left_out"].keys() & document["models"].keys()
+    for name, reason in document["left_out"].items():
+        assert f"{name} needs 14 days of history, there are 10" in reason
+        assert f"left out: {name}: {reason}" in " ".join(found.stderr.split())
+    assert set(pl.read_parquet(out)["model"]) == document["models"].keys()
+
+
+def test_where_no_model_can_run_each_says_why(panel, tmp_path):
+    """What all say alike, such as of the window, is said once; exit code 2 either way."""
+    short = panel.filter(HOUR >= START - timedelta(days=3))
+    found, _ = run(short, tmp_path, "--model", "glm", model="naive")
+    assert isinstance(found.exception, InputError)
+    assert "naive needs 7 days" in str(found.exception)
+    assert "glm needs 14 days" in str(found.exception)
+    late, _ = run(panel.filter(HOUR < START), tmp_path, "--model", "all", model="naive")
+    assert isinstance(late.exception, InputError)
+    assert str(late.exception).count("is not inside the history") == 1
+
+
 def test_a_window_of_which_nothing_is_known_is_refused(panel, tmp_path):
     """A gap of all stations over the whole of it: there is nothing to score."""
     end = START + timedelta(days=7)
