@@ -113,6 +113,11 @@ class History:
         """Station id → its place on the first axis."""
         return {s.station_id: i for i, s in enumerate(self.stations)}
 
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Of each target, whether any hour of it is known; some systems count pickups alone."""
+        return np.array([np.isfinite(self.flows[..., k]).any() for k in range(len(TARGETS))])
+
 
 def _calendar(first: date, days: int, system: System) -> Calendar:
     dates = [first + timedelta(days=i) for i in range(days)]

@@ -73,11 +73,22 @@ def _typed(raw: pl.DataFrame) -> pl.DataFrame:
         forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
         hour = pl.coalesce(text.str.to_datetime(f, time_unit="us", strict=False) for f in forms)
     flows = [c for c in TARGETS if c in raw.columns]
+    # A column without a number anywhere is as good as none: returns are not counted.
+    if "returns" in flows and _is_blank(raw["returns"]):
+        flows.remove("returns")
     return raw.select(
         pl.col("station_id").cast(pl.String).str.strip_chars(),
         hour.cast(pl.Datetime("us")).alias("hour"),
         *(pl.col(c).cast(pl.Float64, strict=False) for c in flows),
     )
+
+
+def _is_blank(values: pl.Series) -> bool:
+    if values.dtype == pl.String:
+        values = values.str.strip_chars().replace("", None)
+    elif values.dtype.is_float():
+        values = values.fill_nan(None)
+    return values.null_count() == len(values)
 
 
 def _usable(rows: pl.DataFrame, latest: datetime, skipped: Counter[str]) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from bikecast.errors import InputError
 FIRST, DAYS = datetime(2018, 3, 15), 45
 START = datetime(2018, 4, 20)
 STATIONS = [f"s{i}" for i in range(5)]
+BLANK = pl.lit(None, pl.Int64).alias("returns")
 HOUR, ID = pl.col("hour"), pl.col("station_id")
 
 
@@ -133,6 +134,19 @@ def test_a_panel_that_is_too_short_is_refused(panel, tmp_path):
     assert run(short, tmp_path, model="naive")[0].exit_code == 0
     shorter = panel.filter(HOUR >= START - timedelta(days=3))
     assert isinstance(run(shorter, tmp_path, model="naive")[0].exception, InputError)
+
+
+@pytest.mark.parametrize("spoil", [lambda f: f.drop("returns"), lambda f: f.with_columns(BLANK)])
+def test_a_panel_of_pickups_alone_is_backtested_without_returns(spoil, panel, tmp_path):
+    """No column of returns, or none of its numbers known: no row of them, no skipped one either."""
+    out, page = tmp_path / "predictions.parquet", tmp_path / "page.html"
+    words = ("--out", str(out), "--report", str(page))
+    found, _ = run(spoil(panel), tmp_path, *words, model="ensemble")
+    assert found.exit_code == 0 and "skipped" not in found.stderr, found.output
+    rows = pl.read_parquet(out)
+    assert set(rows["target"]) == {"pickups"} and len(rows) == 7 * 24 * len(STATIONS)
+    scores = json.loads(found.stdout)["models"]["ensemble"]
+    assert scores["overall"]["unscored"] == 0
 
 
 @pytest.mark.parametrize("asked", [["all"], ["naive", "--model", "glm"]])
