@@ -200,3 +200,29 @@ def test_a_day_without_weather_is_forecast_without_it(panel, good, tmp_path):
     assert found.exit_code == 0, found.output
     assert "noted: hours of the window without weather: 24" in " ".join(found.stderr.split())
     assert errors == pytest.approx(good, rel=0.1)
+
+
+def test_hours_in_which_a_station_was_empty_are_not_learned(panel, tmp_path):
+    """With its status a station that is empty every evening is forecast higher, which is said."""
+    evening = (ID == "s2") & HOUR.dt.hour().is_between(17, 19)
+    empty = panel.with_columns(pickups=pl.when(evening).then(0).otherwise(pl.col("pickups")))
+    bikes = pl.when(evening).then(0).otherwise(5)
+    snapshots = panel.select("station_id", time="hour", bikes=bikes)
+    later = snapshots.with_columns(pl.col("time") + pl.duration(minutes=30))
+    snapshots = pl.concat([snapshots, later])
+    strange = snapshots.head(2).with_columns(station_id=pl.lit("elsewhere"))
+    status = tmp_path / "status.parquet"
+    pl.concat([snapshots, strange]).write_parquet(status)
+    means = []
+    for words in ((), ("--status", str(status))):
+        out = tmp_path / "predictions.parquet"
+        found, _ = run(empty, tmp_path, "--out", str(out), *words)
+        assert found.exit_code == 0, found.output
+        asked = pl.read_parquet(out).filter(evening, pl.col("target") == "pickups")
+        means.append(asked["mean"].mean())
+    assert means[0] < 1 and means[1] > 4
+    said = " ".join(found.stderr.split())
+    assert "skipped: 1 stations with a status that the panel does not have" in said
+    assert (
+        "noted: hours of a station without a bike, or a dock, to be had, not learned: 129" in said
+    )
