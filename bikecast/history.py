@@ -21,6 +21,7 @@ from bikecast.records import TARGETS, WEATHER, Station, System
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 HOUR = timedelta(hours=1)
+LEAST_SNAPSHOTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,8 @@ class History:
         whole days.
     :param known: number of hours from the start that have ended; nothing at or after this index
         is known. The moment itself is :attr:`as_of`.
+    :param censored: flows that are less than what riders asked for, as the station had no bike,
+        or no dock; the same shape. None where nobody has watched.
     """
 
     system: System
@@ -82,6 +85,7 @@ class History:
     flows: Floats
     known: int
     weather: WeatherArchive | None = None
+    censored: NDArray[np.bool_] | None = None
 
     @property
     def as_of(self) -> datetime:
@@ -112,6 +116,19 @@ class History:
     def position(self) -> dict[str, int]:
         """Station id → its place on the first axis."""
         return {s.station_id: i for i, s in enumerate(self.stations)}
+
+    @cached_property
+    def uncensored(self) -> "History":
+        """The same without the censored flows: what was asked for then is unknown."""
+        if self.censored is None:
+            return self
+        flows = np.where(self.censored, np.float32(np.nan), self.flows)
+        return replace(self, flows=flows, censored=None)
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Of each target, whether any hour of it is known; some systems count pickups alone."""
+        return np.array([np.isfinite(self.flows[..., k]).any() for k in range(len(TARGETS))])
 
 
 def _calendar(first: date, days: int, system: System) -> Calendar:
@@ -226,6 +243,32 @@ def build_history(
     )
     flows[:, ~history.calendar(0, days * 24).exists] = np.nan
     return history
+
+
+def censored_hours(status: pl.DataFrame, history: History) -> NDArray[np.bool_]:
+    """Which flows of a history are censored: [stations, hours, targets].
+
+    Pickups where in half of an hour's snapshots or more there was no bike, returns where there was
+    no dock. Fewer than ``LEAST_SNAPSHOTS`` say too little of an hour.
+
+    :param status: ``station_id``, ``hour`` (civil, naive), ``snapshots``, ``empty`` and ``full``,
+        each station and hour once; stations that the history does not have are left out.
+    """
+    found = np.zeros(history.flows.shape, bool)
+    end = history.hour(history.known)
+    rows = status.filter(
+        pl.col("station_id").is_in(list(history.position)),
+        pl.col("hour").is_between(history.start, end, closed="left"),
+        pl.col("snapshots") >= LEAST_SNAPSHOTS,
+    )
+    cells = rows.select(
+        pl.col("station_id").replace_strict(history.position, return_dtype=pl.Int64),
+        (pl.col("hour") - history.start).dt.total_hours(),
+        *((2 * pl.col(gone) >= pl.col("snapshots")).alias(gone) for gone in ("empty", "full")),
+    )
+    station, hour, empty, full = (cells[name].to_numpy() for name in cells.columns)
+    found[station, hour] = np.stack([empty, full], axis=1)
+    return found
 
 
 def build_weather(

@@ -8,7 +8,7 @@ import polars as pl
 
 from bikecast.errors import FileRefused
 from bikecast.records import FIRST_RIDES, TARGETS, Station
-from bikecast.tabular import read_text, table
+from bikecast.tabular import read_frame, read_text, table
 
 STATION_COLUMNS = {
     "station_id": ("station_id", "id"),
@@ -32,7 +32,7 @@ def read_panel(path: Path, latest: datetime, skipped: Counter[str]) -> tuple[pl.
     :returns: the usable rows, one per station and hour, and the number of rows in the file.
     :raises FileRefused: for what is no panel.
     """
-    raw, read = _parquet(path) if _is_parquet(path) else _csv(path, skipped)
+    raw, read = read_frame(path, skipped)
     missing = [c for c in ("station_id", "hour", "pickups") if c not in raw.columns]
     if missing:
         raise FileRefused(
@@ -42,30 +42,6 @@ def read_panel(path: Path, latest: datetime, skipped: Counter[str]) -> tuple[pl.
     return _usable(_typed(raw), latest, skipped), read
 
 
-def _is_parquet(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(4) == b"PAR1"
-    except OSError as error:
-        raise FileRefused(
-            f"{path} cannot be read: {error.strerror}", hint="name a readable file"
-        ) from error
-
-
-def _csv(path: Path, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
-    return table(read_text(path), path.name, skipped)
-
-
-def _parquet(path: Path) -> tuple[pl.DataFrame, int]:
-    try:
-        found = pl.read_parquet(path)
-        return found, len(found)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise FileRefused(
-            f"{path} is damaged: {str(error).splitlines()[0]}", hint="get it again"
-        ) from error
-
-
 def _typed(raw: pl.DataFrame) -> pl.DataFrame:
     hour = pl.col("hour")
     if raw["hour"].dtype == pl.String:
@@ -73,11 +49,22 @@ def _typed(raw: pl.DataFrame) -> pl.DataFrame:
         forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
         hour = pl.coalesce(text.str.to_datetime(f, time_unit="us", strict=False) for f in forms)
     flows = [c for c in TARGETS if c in raw.columns]
+    # A column without a number anywhere is as good as none: returns are not counted.
+    if "returns" in flows and _is_blank(raw["returns"]):
+        flows.remove("returns")
     return raw.select(
         pl.col("station_id").cast(pl.String).str.strip_chars(),
         hour.cast(pl.Datetime("us")).alias("hour"),
         *(pl.col(c).cast(pl.Float64, strict=False) for c in flows),
     )
+
+
+def _is_blank(values: pl.Series) -> bool:
+    if values.dtype == pl.String:
+        values = values.str.strip_chars().replace("", None)
+    elif values.dtype.is_float():
+        values = values.fill_nan(None)
+    return values.null_count() == len(values)
 
 
 def _usable(rows: pl.DataFrame, latest: datetime, skipped: Counter[str]) -> pl.DataFrame:
@@ -110,7 +97,7 @@ def read_stations(path: Path, skipped: Counter[str]) -> tuple[tuple[Station, ...
     :returns: the stations and the number of rows in the file.
     :raises FileRefused: for a file without one of the columns but the capacity's.
     """
-    raw, read = _csv(path, skipped)
+    raw, read = table(read_text(path), path.name, skipped)
     names = {
         ours: next((c for c in options if c in raw.columns), None)
         for ours, options in STATION_COLUMNS.items()

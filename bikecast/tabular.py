@@ -1,4 +1,4 @@
-"""Csv as text columns, row by row, and files refused that only look like it."""
+"""Csv as text columns, row by row, parquet as it is, and files refused that only look like it."""
 
 import csv
 import gzip
@@ -12,6 +12,35 @@ from typing import Final
 import polars as pl
 
 from bikecast.errors import FileRefused
+
+
+def read_frame(path: Path, skipped: Counter[str]) -> tuple[pl.DataFrame, int]:
+    """A parquet file with its own types, or a csv as text columns; and its number of rows.
+
+    :param skipped: reason → rows that are no csv; grows.
+    :raises FileRefused: for what cannot be read as either.
+    """
+    return _parquet(path) if _is_parquet(path) else table(read_text(path), path.name, skipped)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except OSError as error:
+        raise FileRefused(
+            f"{path} cannot be read: {error.strerror}", hint="name a readable file"
+        ) from error
+
+
+def _parquet(path: Path) -> tuple[pl.DataFrame, int]:
+    try:
+        found = pl.read_parquet(path)
+        return found, len(found)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise FileRefused(
+            f"{path} is damaged: {str(error).splitlines()[0]}", hint="get it again"
+        ) from error
 
 
 def read_text(path: Path) -> str:

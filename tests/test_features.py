@@ -254,6 +254,23 @@ def test_an_outage_is_no_demand():
     assert found[0, 0, 0] < 4 and found[0, 1, 0] == pytest.approx(4 + LEAST_LEVEL)
 
 
+def test_pickups_alone_tell_an_outage_where_nothing_else_is_counted():
+    """Of a system that counts no returns too, empty hours of a busy station are not learned."""
+    history = steady(rate=8)
+    history.flows[0, 50 * 24 : 51 * 24] = 0
+    history.flows[..., 1] = np.nan
+    found = level(history, np.array([53 * 24]), np.array([9]))
+    assert found[0, :, 0] == pytest.approx(8 + LEAST_LEVEL)
+
+
+def test_one_flow_without_a_bike_is_no_outage_where_both_are_counted():
+    """A station whose returns are unknown for a day may have had some."""
+    history = steady(rate=8)
+    history.flows[0, 50 * 24 : 51 * 24] = 0, np.nan
+    found = level(history, np.array([53 * 24]), np.array([9]))
+    assert found[0, 0, 0] < 8
+
+
 def test_quiet_hours_are_no_outage():
     """At a station with a bike in four hours half an empty day is learned."""
     history = steady(rate=0.25)

@@ -1,5 +1,6 @@
 """The civil-time grid: every day has 24 rows, and nothing after a moment is known before it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bikecast.errors import InputError
-from bikecast.history import build_history, build_weather, check_zone, civil_hour_exists
+from bikecast.history import (
+    build_history,
+    build_weather,
+    censored_hours,
+    check_zone,
+    civil_hour_exists,
+)
 from bikecast.records import WEATHER, Station, System
 
 NEW_YORK = System("ny", timezone="America/New_York", holidays="US-NY")
@@ -155,3 +162,28 @@ def test_a_time_zone_that_does_not_exist_is_refused(name):
     """And named, with an example of one."""
     with pytest.raises(InputError, match="no time zone .*America/New_York"):
         check_zone(name)
+
+
+def test_an_hour_is_censored_from_half_of_its_snapshots_on():
+    """Pickups without a bike, returns without a dock; one snapshot says too little of an hour."""
+    noon = datetime(2018, 5, 1, 12)
+    rows = [(s, noon + timedelta(hours=h), 1.0) for s in "ab" for h in range(4)]
+    history = build_history(panel(*rows), NEW_YORK)
+    status = pl.DataFrame(
+        [
+            ("a", noon, 4, 2, 0),
+            ("a", noon + timedelta(hours=1), 4, 1, 4),
+            ("a", noon + timedelta(hours=2), 1, 1, 0),
+            ("a", noon - timedelta(days=1), 4, 4, 4),
+            ("a", noon + timedelta(hours=4), 4, 4, 4),
+            ("nowhere", noon, 4, 4, 4),
+        ],
+        schema=["station_id", "hour", "snapshots", "empty", "full"],
+        orient="row",
+    )
+    found = censored_hours(status, history)
+    assert np.argwhere(found).tolist() == [[0, 12, 0], [0, 13, 1]]
+    watched = replace(history, censored=found)
+    unknown = np.isnan(watched.uncensored.flows[..., 0])
+    assert unknown.sum() == np.isnan(history.flows[..., 0]).sum() + 1 and unknown[0, 12]
+    assert watched.flows is history.flows and history.uncensored is history

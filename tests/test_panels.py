@@ -1,5 +1,6 @@
 """Panel and stations files as the contract writes them, and what is said of bad rows."""
 
+import math
 from collections import Counter
 from datetime import datetime
 
@@ -44,6 +45,31 @@ def test_a_parquet_panel_may_lack_returns(tmp_path):
     pl.DataFrame(made).write_parquet(path)
     frame, _ = read_panel(path, LATEST, Counter())
     assert frame.columns == ["station_id", "hour", "pickups"]
+
+
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_returns_of_which_none_is_known_are_as_good_as_none(tmp_path, unknown):
+    """A column that is blank throughout spoils no row."""
+    path = tmp_path / "p.parquet"
+    made = {"station_id": ["a"], "hour": [datetime(2018, 5, 1)], "pickups": [1]}
+    returns = pl.Series([unknown], dtype=pl.Float64)
+    pl.DataFrame(made).with_columns(returns=returns).write_parquet(path)
+    skipped = Counter()
+    frame, _ = read_panel(path, LATEST, skipped)
+    assert frame.columns == ["station_id", "hour", "pickups"] and len(frame) == 1 and not skipped
+
+
+def test_blank_returns_of_a_csv_are_as_good_as_none(given):
+    """Blanks alone; where one row has a number, a blank is none, and text never is."""
+    path = given("station_id,hour,pickups,returns\na,2018-05-01 00:00,1,\na,2018-05-01 01:00,2, \n")
+    frame, _ = read_panel(path, LATEST, Counter())
+    assert frame.columns == ["station_id", "hour", "pickups"] and len(frame) == 2
+    for cell in ("3", "x"):
+        skipped = Counter()
+        head = "station_id,hour,pickups,returns\n"
+        path = given(f"{head}a,2018-05-01 00:00,1,\na,2018-05-01 01:00,2,{cell}\n")
+        read_panel(path, LATEST, skipped)
+        assert skipped["no number"] == 1 + (cell == "x")
 
 
 @pytest.mark.parametrize(

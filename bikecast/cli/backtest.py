@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
+from rich.markup import escape
 
 from bikecast.collect import latest_now
 from bikecast.cli.terminal import Steps, errors, print_json, print_table
 from bikecast.errors import BikecastError, InputError, UnknownName
-from bikecast.history import History, build_history, build_weather, check_zone
+from bikecast.gbfs import read_status
+from bikecast.history import History, build_history, build_weather, censored_hours, check_zone
 from bikecast.panels import read_panel, read_stations
 from bikecast.records import MAX_HORIZON, System
 from bikecast.weather import read_weather
@@ -45,6 +48,10 @@ def backtest(
     panel: Annotated[Path, typer.Argument(help="Panel: parquet or csv.", show_default=False)],
     start: Annotated[str, typer.Option(help="First day, as in 2018-07-16.", show_default=False)],
     stations: Annotated[Path | None, typer.Option(help="Stations file: place, capacity.")] = None,
+    status: Annotated[
+        Path | None,
+        typer.Option(help="Station status: hours without a bike or dock are not learned."),
+    ] = None,
     weather: Annotated[Path | None, typer.Option(help="Hourly weather file.")] = None,
     weather_mode: Annotated[
         WeatherMode, typer.Option(help="observed stands for a forecast and marks hindsight.")
@@ -81,7 +88,7 @@ def backtest(
     steps = Steps()
     with steps.step("read the panel") as step:
         system = System("backtest", timezone=timezone, holidays=holidays)
-        history = _history(panel, stations, weather, weather_mode, system)
+        history = _history(panel, stations, status, weather, weather_mode, system)
         step.result(f"{len(history.stations)} stations until {history.as_of:%Y-%m-%d}")
     from bikecast.evaluation import backtest as run
     from bikecast.evaluation import remarks, score_models
@@ -89,20 +96,30 @@ def backtest(
     from bikecast.models.base import Grid
 
     frames, seconds = [], {}
+    refused: dict[str, InputError] = {}
     for name in _models(model or [DEFAULT_MODEL], list(MODELS)):
         started = time.monotonic()
-        with steps.step(f"backtest of {name}") as step:
-            frame = run(
-                history,
-                MODELS[name],
-                start=began,
-                days=days,
-                grid=Grid(horizon, step_hours),
-                refit_days=refit_days,
-                on_progress=lambda done, total: step.progress(done, total),
-            )
+        try:
+            with steps.step(f"backtest of {name}") as step:
+                frame = run(
+                    history,
+                    MODELS[name],
+                    start=began,
+                    days=days,
+                    grid=Grid(horizon, step_hours),
+                    refit_days=refit_days,
+                    on_progress=lambda done, total: step.progress(done, total),
+                )
+        except InputError as error:
+            refused[name] = error
+            continue
         seconds[name] = round(time.monotonic() - started, 1)
         frames.append(frame.select(pl.lit(name).alias("model"), pl.all()))
+    if not frames:
+        raise _none_can_run(refused)
+    left_out = {name: str(error) for name, error in refused.items()}
+    for name, reason in left_out.items():
+        errors.print(f"[yellow]left out:[/] {name}: {escape(reason)}", highlight=False)
     predictions = pl.concat(frames)
     for what, n in remarks(history, began, days).items():
         errors.print(f"[yellow]noted:[/] {what}: {n:,}", highlight=False)
@@ -113,6 +130,7 @@ def backtest(
     document = {
         "window": {"start": start, "days": days, "horizon": horizon, "every": every},
         "models": found,
+        "left_out": left_out,
     }
     _write(predictions, document, out, scores)
     if report:
@@ -152,9 +170,19 @@ def _models(asked: list[str], known: list[str]) -> list[str]:
     return names
 
 
+def _none_can_run(refused: dict[str, InputError]) -> InputError:
+    """What to say where every model refuses; where they say the same, it is said once."""
+    reasons = {str(error): error for error in refused.values()}
+    if len(reasons) == 1:
+        return next(iter(reasons.values()))
+    said = "; ".join(error.what for error in reasons.values())
+    return InputError(f"no model can run: {said}", hint="give a longer panel, or a later --start")
+
+
 def _history(
     panel: Path,
     stations: Path | None,
+    status: Path | None,
     weather: Path | None,
     mode: WeatherMode,
     system: System,
@@ -164,6 +192,12 @@ def _history(
     frame, _ = read_panel(panel, latest, skipped)
     places = read_stations(stations, skipped)[0] if stations else ()
     history = build_history(frame, system, places)
+    if status:
+        told = read_status(status, system.timezone, skipped)
+        strangers = told.filter(~pl.col("station_id").is_in(list(history.position)))["station_id"]
+        if len(strangers):
+            skipped["stations with a status that the panel does not have"] += strangers.n_unique()
+        history = replace(history, censored=censored_hours(told, history))
     if weather:
         sky, _ = read_weather(weather, system.timezone, latest, skipped)
         observed = pl.col("issued_at").is_null()
@@ -180,7 +214,7 @@ def _history(
             history.known + MAX_HORIZON,
             hindsight=mode is WeatherMode.OBSERVED,
         )
-        history = History(**{**vars(history), "weather": archive})
+        history = replace(history, weather=archive)
     for reason, n in sorted(skipped.items()):
         errors.print(f"[yellow]skipped:[/] {n:,} {reason}", highlight=False)
     return history

@@ -160,6 +160,7 @@ def _why(row: dict[str, Any]) -> Explanation:
 
 
 def _print_week(station: str, simulated: bool, rows: pl.DataFrame) -> None:
+    told = [t for t in TARGETS if t in rows["target"].unique()]
     cells = []
     for (hour,), pair in rows.sort("hour").group_by("hour", maintain_order=True):
         by_target = {r["target"]: r for r in pair.to_dicts()}
@@ -167,10 +168,9 @@ def _print_week(station: str, simulated: bool, rows: pl.DataFrame) -> None:
             [f"{hour:%a %d %b %H:%M}"]
             + [
                 f"{by_target[t]['mean']:.1f} ({by_target[t]['q10']:.0f}–{by_target[t]['q90']:.0f})"
-                for t in TARGETS
-                if t in by_target
+                for t in told
             ]
         )
     if simulated:
         output.print("[yellow]simulated data[/]")
-    print_table(f"Station {station}: mean and 80 % interval", ["hour", *TARGETS], cells)
+    print_table(f"Station {station}: mean and 80 % interval", ["hour", *told], cells)

@@ -16,7 +16,10 @@ def remarks(history: History, start: datetime, days: int) -> dict[str, int]:
     first, stop = history.index(start), min(history.index(start) + days * 24, history.known)
     found = {
         **_gaps(history, first, stop),
-        **_cleaned(past_of(history, history.calendar(0, stop + 25), np.array([first, stop]))),
+        **_cleaned(
+            past_of(history.uncensored, history.calendar(0, stop + 25), np.array([first, stop]))
+        ),
+        **_censored(history, stop),
         **_without_weather(history, first, stop),
     }
     return {what: n for what, n in found.items() if n}
@@ -46,6 +49,14 @@ def _cleaned(past: Past) -> dict[str, int]:
         "hours of a station without a bike, taken as an outage": int(outage.any(axis=2).sum()),
         f"counts cut to {factor:.0f} times what was expected and {more:.0f} more": int(cut.sum()),
     }
+
+
+def _censored(history: History, stop: int) -> dict[str, int]:
+    if history.censored is None:
+        return {}
+    left_out = history.censored[:, :stop] & np.isfinite(history.flows[:, :stop])
+    what = "hours of a station without a bike, or a dock, to be had, not learned"
+    return {what: int(left_out.any(axis=2).sum())}
 
 
 def _without_weather(history: History, first: int, stop: int) -> dict[str, int]:

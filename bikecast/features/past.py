@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 
 from bikecast.history import Calendar, Floats, History, Ints
-from bikecast.records import TARGETS
 
 WEEK: Final = 168
 WEEKS: Final = 4
@@ -143,7 +142,10 @@ def _cleaned(past: Past, calendar: Calendar) -> Past:
 
 
 def _missed(past: Past) -> Floats:
-    empty = (_both(past.known) == len(TARGETS)) & (_both(past.values) == 0)
+    counted = _both(past.known)
+    # Where a system counts its pickups alone, they are all that can tell.
+    most = np.maximum.accumulate(counted.max(axis=1))[:, None]
+    empty = (counted == most) & (counted > 0) & (_both(past.values) == 0)
     expected = _both(np.nan_to_num(past.expected))
     found = np.zeros(empty.shape, np.float32)
     for hour in range(len(empty) - 1):

@@ -13,6 +13,8 @@ from bikecast.records import FORECAST_COLUMNS, QUANTILE_COLUMNS, TARGETS
 def forecast_frame(prediction: Prediction, history: History, origins: Ints) -> pl.DataFrame:
     """``origin`` and ``FORECAST_COLUMNS``, without the hour that spring skips and unknown means.
 
+    A target that the system does not count has no row: nobody could say how wrong it was.
+
     :param origins: grid indices that the prediction was made from, its first axis.
     """
     n_origins, horizon, n_stations, n_targets = prediction.mean.shape
@@ -23,7 +25,7 @@ def forecast_frame(prediction: Prediction, history: History, origins: Ints) -> p
     station = np.broadcast_to(np.arange(n_stations)[None, None, :, None], shape).ravel()
     target = np.broadcast_to(np.arange(n_targets), shape).ravel()
     keep = history.calendar(0, int(target_hour.max()) + 1).exists[target_hour]
-    keep &= ~np.isnan(prediction.mean.ravel())
+    keep &= history.counted[target] & ~np.isnan(prediction.mean.ravel())
     ids = pl.Series([s.station_id for s in history.stations])
     levels = prediction.quantiles.reshape(-1, len(QUANTILE_COLUMNS))[keep]
     return pl.DataFrame(

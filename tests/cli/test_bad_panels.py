@@ -14,6 +14,7 @@ from bikecast.errors import InputError
 FIRST, DAYS = datetime(2018, 3, 15), 45
 START = datetime(2018, 4, 20)
 STATIONS = [f"s{i}" for i in range(5)]
+BLANK = pl.lit(None, pl.Int64).alias("returns")
 HOUR, ID = pl.col("hour"), pl.col("station_id")
 
 
@@ -135,6 +136,49 @@ def test_a_panel_that_is_too_short_is_refused(panel, tmp_path):
     assert isinstance(run(shorter, tmp_path, model="naive")[0].exception, InputError)
 
 
+@pytest.mark.parametrize("spoil", [lambda f: f.drop("returns"), lambda f: f.with_columns(BLANK)])
+def test_a_panel_of_pickups_alone_is_backtested_without_returns(spoil, panel, tmp_path):
+    """No column of returns, or none of its numbers known: no row of them, no skipped one either."""
+    out, page = tmp_path / "predictions.parquet", tmp_path / "page.html"
+    words = ("--out", str(out), "--report", str(page))
+    found, _ = run(spoil(panel), tmp_path, *words, model="ensemble")
+    assert found.exit_code == 0 and "skipped" not in found.stderr, found.output
+    rows = pl.read_parquet(out)
+    assert set(rows["target"]) == {"pickups"} and len(rows) == 7 * 24 * len(STATIONS)
+    scores = json.loads(found.stdout)["models"]["ensemble"]
+    assert scores["overall"]["unscored"] == 0
+
+
+@pytest.mark.parametrize("asked", [["all"], ["naive", "--model", "glm"]])
+def test_a_model_that_needs_more_days_is_left_out_and_the_others_run(asked, panel, tmp_path):
+    """Said on stderr, in the JSON and in the scores; the predictions are those of the others."""
+    short = panel.filter(HOUR >= START - timedelta(days=10))
+    scores, out = tmp_path / "scores.json", tmp_path / "predictions.parquet"
+    words = ("--model", *asked, "--scores", str(scores), "--out", str(out))
+    found, _ = run(short, tmp_path, *words, model="naive")
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document == json.loads(scores.read_text())
+    assert "glm" in document["left_out"] and "naive" in document["models"]
+    assert not document["left_out"].keys() & document["models"].keys()
+    for name, reason in document["left_out"].items():
+        assert f"{name} needs 14 days of history, there are 10" in reason
+        assert f"left out: {name}: {reason}" in " ".join(found.stderr.split())
+    assert set(pl.read_parquet(out)["model"]) == document["models"].keys()
+
+
+def test_where_no_model_can_run_each_says_why(panel, tmp_path):
+    """What all say alike, such as of the window, is said once; exit code 2 either way."""
+    short = panel.filter(HOUR >= START - timedelta(days=3))
+    found, _ = run(short, tmp_path, "--model", "glm", model="naive")
+    assert isinstance(found.exception, InputError)
+    assert "naive needs 7 days" in str(found.exception)
+    assert "glm needs 14 days" in str(found.exception)
+    late, _ = run(panel.filter(HOUR < START), tmp_path, "--model", "all", model="naive")
+    assert isinstance(late.exception, InputError)
+    assert str(late.exception).count("is not inside the history") == 1
+
+
 def test_a_window_of_which_nothing_is_known_is_refused(panel, tmp_path):
     """A gap of all stations over the whole of it: there is nothing to score."""
     end = START + timedelta(days=7)
@@ -156,3 +200,29 @@ def test_a_day_without_weather_is_forecast_without_it(panel, good, tmp_path):
     assert found.exit_code == 0, found.output
     assert "noted: hours of the window without weather: 24" in " ".join(found.stderr.split())
     assert errors == pytest.approx(good, rel=0.1)
+
+
+def test_hours_in_which_a_station_was_empty_are_not_learned(panel, tmp_path):
+    """With its status a station that is empty every evening is forecast higher, which is said."""
+    evening = (ID == "s2") & HOUR.dt.hour().is_between(17, 19)
+    empty = panel.with_columns(pickups=pl.when(evening).then(0).otherwise(pl.col("pickups")))
+    bikes = pl.when(evening).then(0).otherwise(5)
+    snapshots = panel.select("station_id", time="hour", bikes=bikes)
+    later = snapshots.with_columns(pl.col("time") + pl.duration(minutes=30))
+    snapshots = pl.concat([snapshots, later])
+    strange = snapshots.head(2).with_columns(station_id=pl.lit("elsewhere"))
+    status = tmp_path / "status.parquet"
+    pl.concat([snapshots, strange]).write_parquet(status)
+    means = []
+    for words in ((), ("--status", str(status))):
+        out = tmp_path / "predictions.parquet"
+        found, _ = run(empty, tmp_path, "--out", str(out), *words)
+        assert found.exit_code == 0, found.output
+        asked = pl.read_parquet(out).filter(evening, pl.col("target") == "pickups")
+        means.append(asked["mean"].mean())
+    assert means[0] < 1 and means[1] > 4
+    said = " ".join(found.stderr.split())
+    assert "skipped: 1 stations with a status that the panel does not have" in said
+    assert (
+        "noted: hours of a station without a bike, or a dock, to be had, not learned: 129" in said
+    )

@@ -178,6 +178,28 @@ def a_second_model_can_go_back(run):
     assert json.loads(run("model", "rollback", "--json").stdout)["version"] == "1"
 
 
+def test_a_system_that_counts_its_pickups_alone_goes_the_whole_way(run, files, tmp_path):
+    """It is trained, issued, printed and served without a row of returns."""
+    path = tmp_path / "pickups.parquet"
+    pl.read_parquet(files["panel"]).with_columns(returns=None).write_parquet(path)
+    run("import", "panel", path, "--system", "p", "--timezone", "America/New_York")
+    run("train", "--promote")
+    run("forecast")
+    printed = run("predict", "SIM001", "--hours", "3").stdout
+    assert "pickups" in printed and "returns" not in printed
+    asked = json.loads(run("predict", "SIM001", "--hours", "3", "--explain", "--json").stdout)
+    assert [row["target"] for row in asked["hours"]] == 3 * ["pickups"]
+    with opened(read_settings()) as database:
+        current = CurrentTable(StoreSource(database.store, "p"))
+        current.refresh()
+        client = create_app(current, database.settings).test_client()
+        answer = client.get("/stations/SIM001/forecast?hours=3&explain=true").json
+    assert len(answer["forecast"]) == 3
+    for hour in answer["forecast"]:
+        assert hour["pickups"] and hour["explanation"]["pickups"]
+        assert hour["returns"] is None is hour["explanation"]["returns"]
+
+
 def test_two_systems_need_a_choice(run, store, files):
     """With several systems a command asks for --system and names them."""
     store.add_system(System("a"))

@@ -32,9 +32,8 @@ def week(predictions: pl.DataFrame, history: History, station: str, colour: str)
     assert isinstance(first, datetime)
     shown = hours.filter(pl.col("hour") < first + WEEK)
     rows = shown.join(actuals(history, first), on=KEYS, how="left").sort("hour")
-    # Systems without returns are forecast to have none.
-    counted = [t for t in TARGETS if not np.isnan(history.flows[..., TARGETS.index(t)]).all()]
-    parts = {t: rows.filter(pl.col("target") == t) for t in counted}
+    parts = {t: rows.filter(pl.col("target") == t) for t in TARGETS}
+    parts = {t: part for t, part in parts.items() if len(part)}
     meaning = "; ".join(
         f"{target} from {first:%Y-%m-%d} on: {_inside(part)}" for target, part in parts.items()
     )
