@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bikecast.config import Settings
 from bikecast.embedded import EmbeddedPostgres
 from bikecast.errors import InputError, UnknownName
+from bikecast.records import Issue
 from bikecast.store import Store, ensure_database
 
 if TYPE_CHECKING:
@@ -72,6 +73,41 @@ def chosen_system(store: Store, asked: str) -> str:
     if not known:
         raise InputError("the database holds no system", hint="run `bikecast import trips` first")
     raise InputError(f"several systems: {', '.join(known)}", hint="choose one with --system")
+
+
+def newest_issue(store: Store, system_id: str) -> Issue:
+    """The newest forecast of a system.
+
+    :raises InputError: before the first.
+    """
+    issue = store.newest_issue(system_id)
+    if issue is None:
+        raise InputError(
+            f"no forecast of {system_id} was issued yet", hint="run `bikecast forecast`"
+        )
+    return issue
+
+
+def known_station(store: Store, system_id: str, asked: str) -> str:
+    """The id that a station has now, from one that it has or had.
+
+    :raises UnknownName: where there is none of that id.
+    """
+    known = {s.station_id for s in store.stations(system_id)}
+    current = asked if asked in known else store.aliases(system_id).get(asked, asked)
+    if current not in known:
+        raise UnknownName(
+            f"no station {asked!r} in {system_id}", hint="GET /stations lists them all"
+        )
+    return current
+
+
+def not_in_table(system_id: str, station_id: str) -> UnknownName:
+    """The error that a known station has no forecast."""
+    return UnknownName(
+        f"no forecast of station {station_id!r} in {system_id}: the newest table does not have it",
+        hint="it had no rides in the last four weeks of the data; import newer trips",
+    )
 
 
 def commit(settings: Settings) -> str:

@@ -10,10 +10,17 @@ import numpy as np
 import polars as pl
 import typer
 
-from bikecast.cli.open import chosen_system, commit, opened
+from bikecast.cli.open import (
+    chosen_system,
+    commit,
+    known_station,
+    newest_issue,
+    not_in_table,
+    opened,
+)
 from bikecast.cli.terminal import errors, output, print_json, print_table
 from bikecast.config import read_settings
-from bikecast.errors import InputError, UnknownName
+from bikecast.errors import InputError
 from bikecast.explanation import BALANCE, Explanation, explain_hours
 from bikecast.features.groups import GROUPS
 from bikecast.history import HOUR
@@ -71,22 +78,15 @@ def predict(
         store = database.store
         store.check_readable()
         chosen = chosen_system(store, system or settings.system)
-        issue = store.newest_issue(chosen)
-        if issue is None:
-            raise InputError(
-                f"no forecast of {chosen} was issued yet", hint="run `bikecast forecast`"
-            )
-        known = _known_station(store, chosen, station)
+        issue = newest_issue(store, chosen)
+        known = known_station(store, chosen, station)
         zone = ZoneInfo(store.system(chosen).timezone)
         origin = issue.as_of.astimezone(zone).replace(tzinfo=None)
         rows = store.forecast_frame(issue.issue_id).filter(
             (pl.col("station_id") == known) & (pl.col("hour") < origin + timedelta(hours=hours))
         )
         if rows.is_empty():
-            raise UnknownName(
-                f"no forecast of station {known!r} in {chosen}: the newest table does not have it",
-                hint="it had no rides in the last four weeks of the data; import newer trips",
-            )
+            raise not_in_table(chosen, known)
         told = rows.sort("hour", "target").to_dicts()
         if explain:
             _explain(store, issue, known, origin, told)
@@ -96,16 +96,6 @@ def predict(
         _print_reasons(known, issue.simulated, told)
     else:
         _print_week(known, issue.simulated, rows)
-
-
-def _known_station(store: Store, system_id: str, asked: str) -> str:
-    known = {s.station_id for s in store.stations(system_id)}
-    current = asked if asked in known else store.aliases(system_id).get(asked, asked)
-    if current not in known:
-        raise UnknownName(
-            f"no station {asked!r} in {system_id}", hint="GET /stations lists them all"
-        )
-    return current
 
 
 def _explain(

@@ -7,6 +7,7 @@ from itertools import repeat
 from pydantic import ValidationError
 
 from bikecast.explanation import HourExplanation
+from bikecast.records import Station
 from bikecast.serve.problems import (
     BIKES_OVER_CAPACITY,
     INVALID_JSON,
@@ -105,14 +106,23 @@ def _stock(
         return None, None, NO_STOCK
     if capacity is None:
         return None, None, NO_CAPACITY
-    if bikes > capacity:
-        raise Problem(
-            BIKES_OVER_CAPACITY,
-            f"{bikes} bikes in station {table.stations[station].station_id!r}, which holds "
-            f"{capacity}; send 0 to {capacity}",
-        )
+    check_bikes(table.stations[station], bikes)
     chances = table.empty_and_full(station, step, bikes)
     return (*chances, None) if chances else (None, None, NO_FLOW)
+
+
+def check_bikes(station: Station, bikes: int) -> None:
+    """See that a station of known capacity can hold so many bikes.
+
+    :raises Problem: where it cannot.
+    """
+    assert station.capacity is not None
+    if bikes > station.capacity:
+        raise Problem(
+            BIKES_OVER_CAPACITY,
+            f"{bikes} bikes in station {station.station_id!r}, which holds "
+            f"{station.capacity}; send 0 to {station.capacity}",
+        )
 
 
 def station_forecast(

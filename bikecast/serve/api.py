@@ -26,6 +26,7 @@ from bikecast.serve.answers import (
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.explain import Explainer
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
+from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
 from bikecast.serve.types import MAX_BATCH, BatchRequest, PredictRequest, Provenance
 
@@ -107,6 +108,15 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
         hours, why = _hours(query), _asks_why(query)
         found = station_forecast(asked, station_id, hours, known)
         return answer(explained_forecast(asked, found, explainer.explain) if why else found)
+
+    @api.get("/stations/<path:station_id>/stock")
+    def stock(station_id: str) -> Response:
+        """What one station should hold at an hour."""
+        query = _query("at", "hours", "bikes")
+        asked = table()
+        question = StockQuery(query.get("at", DEFAULT_AT), _hours(query), _bikes(query))
+        known = provenance(asked, context())
+        return answer(station_stock(asked, station_id, question, known))
 
     @api.post("/predict")
     def predict() -> Response:
@@ -197,6 +207,14 @@ def _hours(query: Mapping[str, str]) -> int:
     raise Problem(
         INVALID_REQUEST, f"hours is {text!r}; write a whole number from 1 to {MAX_HORIZON}"
     )
+
+
+def _bikes(query: Mapping[str, str]) -> int | None:
+    """The query's ``bikes``."""
+    text = query.get("bikes")
+    if text is None or re.fullmatch("[0-9]{1,6}", text):
+        return None if text is None else int(text)
+    raise Problem(INVALID_REQUEST, f"bikes is {text!r}; write a whole number from 0 on")
 
 
 def _asks_why(query: Mapping[str, str]) -> bool:

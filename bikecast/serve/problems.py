@@ -23,6 +23,7 @@ AMBIGUOUS_TIMESTAMP: Final = Kind("ambiguous-timestamp", "The moment occurs twic
 UNKNOWN_STATION: Final = Kind("unknown-station", "No such station", 404)
 NO_FORECAST: Final = Kind("no-forecast", "No forecast for this hour", 404)
 TOO_LARGE: Final = Kind("too-large", "The request is too large", 413)
+NO_CAPACITY: Final = Kind("no-capacity", "The capacity is not known", 422)
 OUTSIDE_TABLE: Final = Kind("outside-forecast", "Outside the hours that are forecast", 422)
 BIKES_OVER_CAPACITY: Final = Kind("bikes-over-capacity", "More bikes than docks", 422)
 WHAT_IF_UNAVAILABLE: Final = Kind("what-if-unavailable", "Weather what-if is not offered", 422)

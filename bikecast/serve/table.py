@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bikecast.history import HOUR
+from bikecast.history import HOUR, civil_hour_exists
 from bikecast.inventory import stock_distribution
 from bikecast.records import QUANTILE_COLUMNS, TARGETS, Issue, Station, System
 from bikecast.serve.problems import NO_FORECAST, OUTSIDE_TABLE, UNKNOWN_STATION, Problem
@@ -107,12 +107,24 @@ class ForecastTable:
         """
         capacity = self.stations[station].capacity
         assert capacity is not None
-        means = self.values[station, : step + 1, :, 0]
-        means = means[~np.isnan(means).all(axis=1)]
-        if np.isnan(means).any():
+        demand = self.demand(station, 0, step + 1)
+        if demand is None:
             return None
-        last = stock_distribution(bikes, capacity, means[:, 0], means[:, 1])[-1]
+        last = stock_distribution(bikes, capacity, *demand.T)[-1]
         return round(float(last[0]), 4), round(float(last[-1]), 4)
+
+    def demand(self, station: int, first: int, end: int) -> NDArray[np.float64] | None:
+        """Expected pickups and returns of the hours from ``first`` up to ``end``, [hours, 2].
+
+        :returns: without the hour that spring skips; None where another one is not forecast.
+        """
+        steps = [step for step in range(first, end) if self.exists(step)]
+        means: NDArray[np.float64] = self.values[station, steps, :, 0]
+        return None if np.isnan(means).any() else means
+
+    def exists(self, step: int) -> bool:
+        """Whether an hour occurs; spring skips one."""
+        return civil_hour_exists(self.start + step * HOUR, self.zone)
 
 
 def _flow(row: list[float]) -> Flow | None:

@@ -124,6 +124,31 @@ class ExplainedForecast(Provenance):
     explanation_reason: str | None
 
 
+class StationStock(Provenance):
+    """What a station should hold at the beginning of an hour, in bikes.
+
+    :param hours: looked ahead from ``at``.
+    :param low: … ``high``: the stocks that are about as good as ``best``.
+    :param expected_failures: trips without a bike or a dock in those hours, with the best stock.
+    :param p_empty: probability that the station is empty at ``at``, if no stock is set before;
+        null together with ``p_full`` and ``avoided`` for the reason in ``p_reason``.
+    :param avoided: failures that the best stock is expected to avoid beside the one there is then.
+    """
+
+    station_id: str
+    capacity: int
+    at: str
+    hours: int
+    best: int
+    low: int
+    high: int
+    expected_failures: float
+    p_empty: float | None
+    p_full: float | None
+    avoided: float | None
+    p_reason: str | None
+
+
 class StationEntry(TypedDict):
     """A station that can be asked for."""
 

@@ -285,7 +285,7 @@ def write_files(folder: Path) -> None:
     panel = city.panel.with_columns(pl.col("station_id").replace(ids))
     panel.write_parquet(folder / "panel.parquet")
     panel.write_parquet(folder / "hours.parquet")
-    stations = [replace(s, station_id=ids[s.station_id]) for s in city.stations]
+    stations = [replace(s, station_id=ids[s.station_id], capacity=20) for s in city.stations]
     pl.DataFrame([asdict(s) for s in stations]).write_csv(folder / "stations.csv")
     time = pl.col("hour").dt.strftime("%Y-%m-%dT%H:%M").alias("time")
     sky = city.weather.select(time, *(pl.col(o).alias(n) for o, n in OPEN_METEO.items()))
@@ -326,6 +326,7 @@ SHOWS = {
     "bikecast model rollback": "production",
     "bikecast serve": "serving citibike-jc on http://127.0.0.1:8000",
     "bikecast predict": "Station JC115",
+    "bikecast stock": "Stock at",
     "curl": '"station_id"',
     "bikecast db status": "release",
 }

@@ -262,6 +262,69 @@ def test_a_station_that_the_newest_table_lacks_is_said_so(run, store, files):
         run("predict", "SIM002")
 
 
+def test_stations_are_told_what_they_should_hold(run, store, files, tmp_path):
+    """Those with a capacity, in words and as JSON; the others are counted."""
+    run("import", "panel", files["panel"], "--system", "a", "--timezone", "America/New_York")
+    with pytest.raises(InputError, match="no forecast of a was issued yet"):
+        run("stock")
+    at = datetime(2026, 6, 1, 4, tzinfo=UTC)
+    rows = [
+        (station, END + timedelta(hours=hour), target, *[mean] * 8)
+        for station in ("SIM001", "SIM002")
+        for hour in range(48)
+        for target, mean in zip(TARGETS, (3.0, 1.0), strict=True)
+    ]
+    frame = pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row")
+    store.save_issue(Issue("a", at, at, "m", "1", simulated=True), frame)
+    with pytest.raises(InputError, match="no station of a can be stocked: 2 without a known"):
+        run("stock")
+    docks = tmp_path / "docks.csv"
+    docks.write_text("station_id,name,lat,lon,capacity\nSIM001,Dock St,40.71,-74.01,12\n")
+    run("import", "stations", docks, "--system", "a")
+    told = run("stock", "--at", "07:00", "--hours", "6")
+    assert "simulated data" in told.stdout and "Stock at Mon 01 Jun 07:00" in told.stdout
+    assert "SIM001 Dock St" in told.stdout and "SIM002" not in told.stdout
+    assert "skipped: 1 without a known capacity" in told.stderr
+    found = json.loads(run("stock", "SIM001", "--bikes", "SIM001=2", "--json").stdout)
+    assert found["at"] == "2026-06-01T06:00:00-04:00" and found["simulated"]
+    [first] = found["stations"]
+    assert first["capacity"] == 12 and first["p_empty"] > 0.5 and first["avoided"] > 1
+    with opened(read_settings()) as database:
+        current = CurrentTable(StoreSource(database.store, "a"))
+        current.refresh()
+        client = create_app(current, database.settings).test_client()
+        answer = client.get("/stations/SIM001/stock?bikes=2").json
+    assert [answer[k] for k in ("best", "low", "high")] == [
+        first[k] for k in ("best", "low", "high")
+    ]
+    assert answer["avoided"] == pytest.approx(first["avoided"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nowhere",), "no station 'nowhere' in a"),
+        (("SIM002",), "no forecast of station 'SIM002' in a: the newest"),
+        (("--bikes", "nowhere=1"), "no station 'nowhere' in a"),
+        (("--bikes", "SIM001"), "--bikes is 'SIM001'"),
+        (("--hours", "0"), "--hours is 0; write 1 to 168"),
+        (("--hours", "40"), "--hours: 40 from 2026-06-01T06:00:00-04:00 on end after"),
+        (("--at", "noon"), "--at: timestamp 'noon' is not RFC 3339"),
+        (("--at", "2026-06-09T00:00:00"), "--at: 2026-06-09T00:00:00 is outside the forecast"),
+    ],
+)
+def test_a_stock_that_cannot_be_told_is_an_error_of_one_line(run, store, files, words, says):
+    """Naming the option or the station, and the next step."""
+    run("import", "panel", files["panel"], "--system", "a", "--timezone", "America/New_York")
+    at = datetime(2026, 6, 1, 4, tzinfo=UTC)
+    rows = [("SIM001", END + timedelta(hours=h), t, *[1.0] * 8) for h in range(30) for t in TARGETS]
+    frame = pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row")
+    store.save_issue(Issue("a", at, at, "m", "1"), frame)
+    with pytest.raises(InputError) as caught:
+        run("stock", *words)
+    assert says in str(caught.value)
+
+
 def test_a_simulated_city_that_was_cut_off_is_made_whole(store, tmp_path, monkeypatch):
     """The next start brings in what is missing."""
     settings = Settings(data_dir=tmp_path)

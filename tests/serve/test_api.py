@@ -357,7 +357,7 @@ def test_without_any_table_the_service_is_alive_but_not_ready(make_client: MakeC
     """Every question is a 503 with the next step."""
     client = make_client(CurrentTable(FakeSource()))
     assert client.get("/health").json == {"status": "ok"}
-    for path in ("/ready", "/model", "/stations", "/stations/B/forecast"):
+    for path in ("/ready", "/model", "/stations", "/stations/B/forecast", "/stations/B/stock"):
         refusal(client.get(path), 503, "no-table")
     problem = refusal(client.post("/predict", json={"station_id": "B"}), 503, "no-table")
     assert "bikecast forecast" in problem["detail"]
@@ -379,6 +379,7 @@ def test_everything_that_a_simulated_system_says_is_marked(make_client: MakeClie
     current.refresh()
     client = make_client(current)
     paths = ("/health", "/ready", "/version", "/model", "/stations", "/stations/B/forecast")
+    paths += ("/stations/A.10/stock", "/stations/B/stock")
     answers = [client.get(path) for path in (*paths, "/stations?x=1", "/nowhere")]
     answers += [client.post("/predict", json={"station_id": s}) for s in ("B", "nowhere")]
     batch = client.post(
