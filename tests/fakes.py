@@ -94,7 +94,7 @@ def doubling() -> bytes:
     model = MODELS["glm"]()
     spread = Spread(np.zeros(1), np.zeros(0), np.array([QUANTILES]))
     fitted = within("without_weather", Fitted(regression, spread, 0.0, False).portable())
-    model.restore({"year": np.array(False), **fitted})
+    model.restore({"year": np.array(False), "features": np.array(NAMES), **fitted})
     return pack(model)
 
 
