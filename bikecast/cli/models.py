@@ -34,6 +34,9 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Then validate and promote in one go.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Learn from fewer hours; errors are 1 % larger.")
+    ] = False,
     rmse_limit: RmseLimit = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +47,7 @@ def train(
     with opened(read_settings()) as database:
         steps = Steps()
         chosen = chosen_system(database.store, system or database.settings.system)
-        version = train_steps(database, chosen, steps)
+        version = train_steps(database, chosen, steps, quick=quick)
         if not as_json:
             print_version(version)
         if promote:
@@ -58,7 +61,7 @@ def train(
             print_json(dataclasses.asdict(version))
 
 
-def train_steps(database: Opened, system_id: str, steps: Steps) -> ModelVersion:
+def train_steps(database: Opened, system_id: str, steps: Steps, *, quick: bool) -> ModelVersion:
     """Train with its progress on the screen."""
     from bikecast.train import train as do_train
 
@@ -68,6 +71,7 @@ def train_steps(database: Opened, system_id: str, steps: Steps) -> ModelVersion:
             database.registry,
             system_id,
             commit=commit(database.settings),
+            quick=quick,
             progress=step.progress,
         )
         step.result(f"{version.model}, version {version.version}")

@@ -23,16 +23,21 @@ def part(arrays: Arrays, name: str) -> Arrays:
     return {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
 
 
+MANY_ROWS = 1_000_000
+
+
 @dataclass(frozen=True)
 class Grid:
-    """What will be asked of a model.
+    """What will be asked of a model, and how much it may take to learn that.
 
     :param horizon: hours ahead, 1 … 168; step 1 is the hour that starts at the origin.
     :param every: hours between two origins; 24 means every midnight.
+    :param rows: that a fit learns from at most, each one hour of a station seen from an origin.
     """
 
     horizon: int
     every: int = 24
+    rows: int = MANY_ROWS
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 from bikecast.errors import InputError
 from bikecast.features import NAMES, Features, features, pairs
 from bikecast.history import Floats, History, Ints
-from bikecast.models.base import Arrays, Grid, Prediction, part, within
+from bikecast.models.base import MANY_ROWS, Arrays, Grid, Prediction, part, within
 from bikecast.models.counts import recent_actuals
 from bikecast.models.naive import require_days
 from bikecast.models.reconcile import DAY, has_both, reconciled, shrinkage
@@ -30,10 +30,6 @@ from bikecast.models.spread import Spread, fit_spread
 from bikecast.records import QUANTILES
 
 LEAST_DAYS = 14
-MANY_ROWS = 1_000_000
-WEEK_ROWS = 100_000
-"""Of a grid that asks beyond a day: hours ahead that are neighbours say nearly the same, and a
-first training has to be done in a minute."""
 SEED = 1
 YEAR_DAYS = 396
 """Known days from which the day of the year is a feature: thirteen months. With half a year it
@@ -123,7 +119,7 @@ class LearnedForecaster:
     (MAE 3.95 with them, 3.97 without). Censored hours are unknown to it, in the past as in the fit.
 
     :param make: gives a new learner for a task.
-    :param most_rows: of the sample that it learns from.
+    :param most_rows: of the sample that it learns from, where the grid allows as many.
     """
 
     # What it was fitted on. A model that was stored by a release without this has none.
@@ -148,7 +144,7 @@ class LearnedForecaster:
         history = history.uncensored
         self._year = history.known >= YEAR_DAYS * 24
         self._features = NAMES
-        most = min(self._most_rows, WEEK_ROWS) if grid.horizon > DAY else self._most_rows
+        most = min(self._most_rows, grid.rows)
         rows = learning_rows(history, grid, most, SEED, time_of_year=self._year)
         self._fitted = {False: self._learned(without_weather(rows), history, grid, False)}
         seeing = has_weather(rows.values)
@@ -156,7 +152,7 @@ class LearnedForecaster:
         if seeing.mean() >= 0.5:
             self._fitted[True] = self._learned(rows.where(seeing), history, grid, True)
         self.params = {
-            "most_rows": self._most_rows,
+            "most_rows": most,
             "time_of_year": self._year,
             "weather": True in self._fitted,
             **self._fitted[False].learner.params,

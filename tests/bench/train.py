@@ -27,11 +27,11 @@ from bikecast.cli.terminal import print_table
 from bikecast.history import History, build_history
 from bikecast.models import MODELS
 from bikecast.models.frames import forecast_frame
-from bikecast.models.learned import SEED, WEEK_ROWS, YEAR_DAYS
+from bikecast.models.learned import SEED, YEAR_DAYS
 from bikecast.models.rows import learning_rows
 from bikecast.panels import read_panel
 from bikecast.records import MAX_HORIZON, TARGETS, System
-from bikecast.train import SERVING_GRID
+from bikecast.train import ROWS, SERVING_GRID
 
 PANEL = "panel/nyc30_long_2017-01_2018-10-07.parquet"
 NEW_YORK = System("new-york", timezone="America/New_York", holidays="US-NY")
@@ -106,13 +106,13 @@ def measure(what: str, stations: int, work: Callable[[History], Any]) -> tuple[C
 def features(history: History) -> None:
     """The rows that training learns from."""
     year = history.known >= YEAR_DAYS * 24
-    learning_rows(history, SERVING_GRID, WEEK_ROWS, SEED, time_of_year=year)
+    learning_rows(history, SERVING_GRID, ROWS, SEED, time_of_year=year)
 
 
 def training(history: History) -> Any:
     """The model, fitted as it is for serving; finds its features anew."""
     model = MODELS[MODEL]()
-    model.fit(history, SERVING_GRID)
+    model.fit(history, replace(SERVING_GRID, rows=ROWS))
     return model
 
 

@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows, stats = [], terminalreporter.stats
     bad = {report.nodeid for kind in ("failed", "error") for report in stats.get(kind, ())}
     for report in stats.get("", ()):  # where pytest keeps what is no test's result
-        ours = "/test_release" in report.nodeid and report.nodeid not in bad
+        ours = "e2e/test_release" in report.nodeid and report.nodeid not in bad
         if report.when == "teardown" and ours:
             found = dict(report.user_properties)
             case = report.nodeid.rpartition("::test_")[2].replace("_", " ")

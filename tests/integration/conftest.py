@@ -6,6 +6,16 @@ import pytest
 from city import CITY, HEADER, LEGACY, old_ride, ride, write
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_rows():
+    """Trainings learn as `train --quick` does: what tests ask of a model needs no more."""
+    from bikecast import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "ROWS", train.QUICK_ROWS)
+        yield
+
+
 @pytest.fixture
 def city(store):
     """A store that knows the city."""
