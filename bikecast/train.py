@@ -106,11 +106,17 @@ def train(
     judged: dict[str, dict[str, float]] = {}
     for i, (name, make) in enumerate(makers.items()):
         progress(i, len(makers) + 1, f"backtest of {name}")
-        judged[name] = judge(replace(history, weather=None), make, start, days, rows)
+        try:
+            judged[name] = judge(replace(history, weather=None), make, start, days, rows)
+        except InputError:
+            # A champion of another release cannot be asked any more.
+            if name != CHAMPION:
+                raise
     best = min((n for n in judged if n in MODELS and n != "naive"), key=lambda n: judged[n]["rmse"])
     champion = registry.find(PRODUCTION)
     if champion and CHAMPION not in judged and champion.model in judged:
-        # It has seen the window: its recipe, fitted before the window, stands for it.
+        # It has seen the window, or is of another release: its recipe, fitted before the window,
+        # stands for it.
         judged[CHAMPION] = judged[champion.model]
     progress(len(makers), len(makers) + 1, f"fit of {best}")
     forecaster = MODELS[best]()
@@ -134,8 +140,7 @@ def contenders(registry: Registry, history: History, start: datetime) -> dict[st
     found: dict[str, Make] = dict(MODELS)
     champion = registry.find(PRODUCTION)
     if champion and champion.trained_until <= start.isoformat():
-        fitted = registry.load(champion)
-        found[CHAMPION] = lambda: AsItIs(fitted)
+        found[CHAMPION] = lambda: AsItIs(registry.load(champion))
     return found
 
 

@@ -200,9 +200,18 @@ class Registry:
         )
 
     def load(self, version: ModelVersion) -> Explainable:
-        """The fitted forecaster of a version."""
-        with self._reaching():
-            loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version.version}")
+        """The fitted forecaster of a version.
+
+        :raises InputError: for one whose code this release no longer has.
+        """
+        try:
+            with self._reaching():
+                loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version.version}")
+        except (AttributeError, ImportError, TypeError) as error:
+            raise InputError(
+                f"version {version.version} of {self.name} was trained by another release: {error}",
+                hint="train another: `bikecast train --promote`",
+            ) from error
         forecaster: Explainable = loaded.unwrap_python_model().forecaster
         return forecaster
 

@@ -10,11 +10,12 @@ import pytest
 from bikecast.collect import import_panel, import_stations
 from bikecast.errors import InputError
 from bikecast.forecast import issue_forecast, open_stations
-from bikecast.models import MODELS
+from bikecast.models import MODELS, boosted, learned
+from bikecast.models.base import Grid
 from bikecast.models.portable import pack
 from bikecast.promote import promote, validate
 from bikecast.records import MAX_HORIZON, System
-from bikecast.registry import PRODUCTION, Registry
+from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.simulate import simulate_city
 from bikecast.store import ensure_database
 from bikecast.store.connection import fetch, transaction
@@ -129,6 +130,39 @@ def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
     bring_in(city, tmp_path, "week", week.with_columns(pl.col("hour") + timedelta(days=7)))
     second = train(city, registry, "city")
     assert second.scores[CHAMPION] == second.scores[champion.model]
+
+
+def other_features(patch):
+    """A release that knows other features."""
+    patch.setattr(learned, "NAMES", learned.NAMES[::-1])
+
+
+def other_code(patch):
+    """A release that has none of the code of this one's trees."""
+    patch.delattr(boosted, "Trees")
+
+
+@pytest.mark.parametrize("release", [other_features, other_code])
+def test_a_champion_of_another_release_stops_no_training(
+    city, registry, made, tmp_path, monkeypatch, release
+):
+    """Nothing is issued from it, with the reason; another can be trained, and its recipe judges."""
+    history = city.history("city")
+    ensemble = MODELS["ensemble"]()
+    ensemble.fit(history, Grid(24, rows=2_000))
+    run = TrainingRun(
+        CITY, "ensemble", {}, {}, history.start.isoformat(), history.as_of.isoformat(), "hash"
+    )
+    registry.put_in_production(registry.register(ensemble, run))
+    bring_in(city, tmp_path, "more", made.panel.with_columns(pl.col("hour") + timedelta(days=42)))
+    only = {"mean4w": MODELS["mean4w"], "ensemble": MODELS["mean4w"]}
+    monkeypatch.setattr("bikecast.train.MODELS", only)
+    with monkeypatch.context() as patch:
+        release(patch)
+        with pytest.raises(InputError, match="by (a|another) release.*train another"):
+            issue_forecast(city, registry, "city", NOW)
+        version = train(city, registry, "city")
+    assert version.scores[CHAMPION] == version.scores["ensemble"]
 
 
 def test_a_station_silent_for_four_weeks_is_taken_for_closed(city, made, tmp_path):
