@@ -16,6 +16,7 @@ COLUMNS: Final = {
     "bikes": ("bikes", "num_bikes_available", "num_vehicles_available"),
     "docks": ("docks", "num_docks_available"),
 }
+YEARS: Final = (2000, 2100)
 
 
 def read_status(path: Path, timezone: str, skipped: Counter[str]) -> pl.DataFrame:
@@ -40,12 +41,17 @@ def read_status(path: Path, timezone: str, skipped: Counter[str]) -> pl.DataFram
             hint=f"expected station_id, time, bikes, docks, found {', '.join(raw.columns[:6])}",
         )
     rows = raw.select(
-        _of(names["station_id"]).cast(pl.String).str.strip_chars().alias("station_id"),
+        _of(names["station_id"])
+        .cast(pl.String, strict=False)
+        .str.strip_chars()
+        .alias("station_id"),
         _time(raw, str(names["time"])).alias("time"),
-        _of(names["bikes"]).cast(pl.Float64, strict=False).alias("bikes"),
-        _of(names["docks"]).cast(pl.Float64, strict=False).alias("docks"),
+        _of(names["bikes"]).cast(pl.Float64, strict=False).fill_nan(None).alias("bikes"),
+        _of(names["docks"]).cast(pl.Float64, strict=False).fill_nan(None).alias("docks"),
     )
-    good = rows.drop_nulls(["station_id", "time", "bikes"])
+    # Milliseconds since 1970 are read as seconds of a far future.
+    possible = pl.col("time").dt.year().is_between(*YEARS)
+    good = rows.drop_nulls(["station_id", "time", "bikes"]).filter(possible)
     if len(good) < len(rows):
         skipped["snapshots that cannot be read"] += len(rows) - len(good)
     return by_hour(good, timezone)
@@ -62,14 +68,15 @@ def _time(raw: pl.DataFrame, column: str) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
         in_utc = time.dt.convert_time_zone("UTC") if dtype.time_zone else time
         return in_utc.dt.replace_time_zone(None).dt.cast_time_unit("us")
-    if dtype.is_numeric():
-        return pl.from_epoch(time.cast(pl.Int64)).dt.cast_time_unit("us")
-    text = time.str.strip_chars()
+    text = time.cast(pl.String, strict=False).str.strip_chars()
     clock = text.str.replace("T", " ").str.strip_suffix("Z")
     forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-    seconds = pl.from_epoch(text.cast(pl.Int64, strict=False)).dt.cast_time_unit("us")
+    offset = clock.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False)
+    seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
     return pl.coalesce(
-        *(clock.str.to_datetime(f, time_unit="us", strict=False) for f in forms), seconds
+        *(clock.str.to_datetime(f, time_unit="us", strict=False) for f in forms),
+        offset.dt.convert_time_zone("UTC").dt.replace_time_zone(None),
+        pl.from_epoch(seconds).dt.cast_time_unit("us"),
     )
 
 
@@ -81,7 +88,8 @@ def by_hour(snapshots: pl.DataFrame, timezone: str) -> pl.DataFrame:
     local = pl.col("time").dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
     hour = local.dt.replace_time_zone(None).dt.truncate("1h").alias("hour")
     return (
-        snapshots.group_by("station_id", hour)
+        snapshots.unique(["station_id", "time"], keep="last", maintain_order=True)
+        .group_by("station_id", hour)
         .agg(
             snapshots=pl.len().cast(pl.Int64),
             empty=(pl.col("bikes") <= 0).sum().cast(pl.Int64),

@@ -49,6 +49,38 @@ def test_a_kept_feed_is_read_by_its_own_names(tmp_path, time):
     assert read_status(path, ZONE, Counter()).to_dicts() == COUNTED
 
 
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [
+        (["2018-07-16T21:02:00+00:00", "2018-07-16T17:20:00-04:00", "2018-07-16 21:40"], 3),
+        (["1531774920.0", "1531775000.4", "1531776000"], 3),
+        ([1531774920.0, float("nan"), float("inf")], 1),
+        ([1531774920000, 1531774921000, 1531774922000], 0),
+        ([True, False, None], 0),
+        ([None, None, None], 0),
+    ],
+    ids=["offsets", "texts of seconds", "floats", "milliseconds", "booleans", "nothing"],
+)
+def test_times_are_read_or_counted(tmp_path, times, read):
+    """Whatever a column holds: nothing crashes, nothing is lost without a word."""
+    path = tmp_path / "status.parquet"
+    pl.DataFrame({"station_id": "a", "time": times, "bikes": [0, 1, 2]}).write_parquet(path)
+    skipped = Counter()
+    assert read_status(path, ZONE, skipped)["snapshots"].sum() == read
+    assert skipped["snapshots that cannot be read"] == 3 - read
+
+
+def test_a_snapshot_counts_once_and_tells_a_number(tmp_path):
+    """One kept twice says no more than once; NaN bikes say nothing."""
+    path = tmp_path / "status.parquet"
+    minutes = [timedelta(minutes=m) for m in (1, 1, 2)]
+    snapshots = {"time": [EVENING + m for m in minutes], "bikes": [0.0, 0.0, float("nan")]}
+    pl.DataFrame({"station_id": ["a"] * 3, **snapshots}).write_parquet(path)
+    skipped = Counter()
+    assert read_status(path, ZONE, skipped)["snapshots"].to_list() == [1]
+    assert skipped == {"snapshots that cannot be read": 1}
+
+
 def test_what_is_no_status_is_refused(tmp_path):
     """The columns that are missing are named, and those that were found."""
     path = tmp_path / "stations.csv"

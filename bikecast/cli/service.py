@@ -155,12 +155,12 @@ def _print_week(station: str, simulated: bool, rows: pl.DataFrame) -> None:
     for (hour,), pair in rows.sort("hour").group_by("hour", maintain_order=True):
         by_target = {r["target"]: r for r in pair.to_dicts()}
         cells.append(
-            [f"{hour:%a %d %b %H:%M}"]
-            + [
-                f"{by_target[t]['mean']:.1f} ({by_target[t]['q10']:.0f}–{by_target[t]['q90']:.0f})"
-                for t in told
-            ]
+            [f"{hour:%a %d %b %H:%M}"] + [_interval(by_target.get(target)) for target in told]
         )
     if simulated:
         output.print("[yellow]simulated data[/]")
     print_table(f"Station {station}: mean and 80 % interval", ["hour", *told], cells)
+
+
+def _interval(row: dict[str, Any] | None) -> str:
+    return f"{row['mean']:.1f} ({row['q10']:.0f}–{row['q90']:.0f})" if row else "–"

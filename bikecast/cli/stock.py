@@ -1,11 +1,13 @@
 """``bikecast stock``: what each station should hold at an hour, the most worthwhile first."""
 
 import dataclasses
+import re
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from bikecast.cli.open import chosen_system, known_station, newest_issue, not_in_table, opened
 from bikecast.cli.terminal import errors, output, print_json, print_table
@@ -50,6 +52,8 @@ def stock(
     if not 1 <= hours <= MAX_HORIZON:
         raise InputError(f"--hours is {hours}", hint=f"write 1 to {MAX_HORIZON}")
     given = dict(_counted(words) for words in bikes or [])
+    if len(given) < len(bikes or []):
+        raise InputError("--bikes names a station twice", hint="say once what it holds")
     settings = read_settings()
     with opened(settings) as database:
         database.store.check_readable()
@@ -77,7 +81,7 @@ def stock(
 def _counted(text: str) -> tuple[str, int]:
     """A station's id and its bikes, from ``ID=N``."""
     name, _, count = text.rpartition("=")
-    if not (name and count.isascii() and count.isdecimal()):
+    if not (name and re.fullmatch("[0-9]{1,6}", count)):
         raise InputError(f"--bikes is {text!r}", hint="write a station and a number, as in HB101=3")
     return name, int(count)
 
@@ -142,6 +146,7 @@ def _document(
     table: "ForecastTable", step: int, hours: int, found: Found, skipped: Counter[str]
 ) -> dict[str, Any]:
     return dataclasses.asdict(table.issue) | {
+        "simulated": table.simulated,
         "at": table.timestamps[step],
         "hours": hours,
         "stations": [
@@ -165,7 +170,7 @@ def _print_stocks(table: "ForecastTable", step: int, hours: int, found: Found) -
     columns += ["now", "P(empty)", "P(full)", "avoids"] if told else []
     cells = [
         [
-            f"{s.station_id} {s.name}".rstrip(),
+            escape(f"{s.station_id} {s.name}".rstrip()),
             f"{s.capacity}",
             f"{stocking.best}",
             f"{stocking.low}–{stocking.high}",

@@ -161,19 +161,24 @@ class LearnedForecaster:
     def _learned(self, rows: Rows, history: History, grid: Grid, weather: bool) -> Fitted:
         task = Task(grid, self._year, weather)
         first = self._make(task)
-        unseen = rows.held_out(history.known)
+        unseen = rows.held_out
+        if unseen.all():
+            raise InputError(
+                f"{self.name} finds too few known hours until {history.as_of:%Y-%m-%d} to learn",
+                hint="close the gaps in the data, or import more",
+            )
         first.learn(rows.where(~unseen), history.known)
         held = rows.where(unseen)
         spread = fit_spread(held.values, first.means(held.values, held.level), held.actual)
-        shrunk = self._shrinkage(first, history, weather) if grid.horizon >= DAY else 0.0
+        shrunk = self._shrinkage(first, held, history, weather) if grid.horizon >= DAY else 0.0
         learner = self._make(task)
         learner.learn(rows, history.known)
         return Fitted(learner, spread, shrunk, weather)
 
-    def _shrinkage(self, learner: Learner, history: History, weather: bool) -> float:
+    def _shrinkage(self, learner: Learner, held: Rows, history: History, weather: bool) -> float:
         """By how much net flows are too large on the last of the days held out."""
         seen = history if weather else replace(history, weather=None)
-        midnights = held_out_midnights(history)
+        midnights = held_out_midnights(held, history)
         if not len(midnights):
             return 0.0
         mean = predict_rows(seen, midnights, DAY, learner.means, time_of_year=self._year)

@@ -51,24 +51,24 @@ class Rows:
         """The rows of a mask."""
         return Rows(**{name: column[mask] for name, column in vars(self).items()})
 
-    def held_out(self, known: int) -> NDArray[np.bool_]:
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
         """Rows whose day the first fit may not see; by the hour forecast, which origins share."""
-        return _held_out(self.hour // 24, known)
+        day = self.hour // 24
+        held: NDArray[np.bool_] = day % TENTH == 0
+        # Of the days that are there: nothing would be left to learn where the others are a gap.
+        days = np.unique(day)
+        if last := min(LAST_DAYS, len(days) // LAST_SHARE):
+            held |= day >= days[-last]
+        return held
 
 
-def _held_out(day: Ints, known: int) -> NDArray[np.bool_]:
-    last = known // 24
-    held: NDArray[np.bool_] = day % TENTH == 0
-    held |= day >= last - min(LAST_DAYS, last // LAST_SHARE)
-    return held
-
-
-def held_out_midnights(history: History) -> Ints:
-    """The last days held out that are known whole, as many as make about half a piece of rows."""
-    first, last = min(28, history.known // 48), history.known // 24
-    days = np.arange(first, last)
+def held_out_midnights(held: Rows, history: History) -> Ints:
+    """The last of the days of rows that are known whole, as many as are about half a piece."""
+    days = np.unique(held.hour // 24)
+    days = days[days < history.known // 24]
     most = max(_PIECE // (96 * len(history.stations)), 2)
-    found: Ints = days[_held_out(days, history.known)][-most:] * 24
+    found: Ints = days[-most:] * 24
     return found
 
 

@@ -26,7 +26,7 @@ BUSY = "other explanations are being worked out: ask again"
 NO_DATABASE = "the database does not answer"
 NO_INPUTS = "no inputs are stored of this forecast: wait for the next issue"
 NO_MODEL = "no model is stored of this forecast: wait for the next training"
-OTHER_RELEASE = "another release issued the forecast, with other features: wait for the next issue"
+OTHER_RELEASE = "another release made the model, with other features: wait for the next training"
 FAILED = "the model could not be asked: see the log of the service"
 
 T = TypeVar("T")

@@ -55,7 +55,9 @@ def test_more_bikes_than_docks_are_an_error():
         _stocks(table(), [0, 2], 6, 24, {0: 21})
 
 
-@pytest.mark.parametrize("text", ["", "A.10", "=3", "A.10=", "A.10=-1", "A.10=1.5", "A.10=٣"])
+@pytest.mark.parametrize(
+    "text", ["", "A.10", "=3", "A.10=", "A.10=-1", "A.10=1.5", "A.10=٣", "A=9999999"]
+)
 def test_bikes_are_a_station_and_a_number(text):
     """Ids may have an equals sign in them."""
     assert _counted("a=b=12") == ("a=b", 12)
@@ -76,6 +78,14 @@ def test_bikes_and_chances_have_columns_where_bikes_are_given(capsys):
     assert lines[0] == "simulated data"
     assert lines[2].split()[-4:] == ["now", "P(empty)", "P(full)", "avoids"]
     assert lines[4].split()[-4] == "4" and lines[5].split()[-1] == "?"
+
+
+def test_a_name_is_printed_as_it_is(capsys):
+    """Square brackets are no markup."""
+    found, _ = _stocks(table(), [0], 6, 24, {})
+    named = {replace(station, name="Pier [/closed]"): of for station, of in found.items()}
+    _print_stocks(table(), 6, 24, named)
+    assert "A.10 Pier [/closed]" in capsys.readouterr().out
 
 
 def test_the_document_has_nulls_where_bikes_are_not_given():

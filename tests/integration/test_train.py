@@ -132,6 +132,16 @@ def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
     assert second.scores[CHAMPION] == second.scores[champion.model]
 
 
+def test_as_many_rows_are_learned_from_as_asked(city, registry, monkeypatch):
+    """`--quick` learns from fewer; the version says from how many."""
+    monkeypatch.setattr("bikecast.train.ROWS", 3_000)
+    monkeypatch.setattr("bikecast.train.QUICK_ROWS", 1_000)
+    monkeypatch.setattr("bikecast.train.MODELS", {"glm": MODELS["glm"]})
+    for quick, rows in ((False, "3000"), (True, "1000")):
+        version = train(city, registry, "city", quick=quick)
+        assert registry.client.get_run(version.run_id).data.params["most_rows"] == rows
+
+
 def other_features(patch):
     """A release that knows other features."""
     patch.setattr(learned, "NAMES", learned.NAMES[::-1])

@@ -94,6 +94,15 @@ def test_the_end_of_the_data_is_an_origin(model):
     assert np.isfinite(found.mean).all()
 
 
+def test_a_gap_leaves_something_to_learn(name):
+    """Most of the last fifth is all there is: of that, too, some days are learned from."""
+    flows = HISTORY.flows.copy()
+    flows[:, 28 * 24 : 50 * 24] = np.nan
+    made = MODELS[name]()
+    made.fit(replace(HISTORY, flows=flows), Grid(24, 24, rows=3_000))
+    assert np.isfinite(made.predict(HISTORY, np.array([HISTORY.known]), 24).mean).all()
+
+
 def test_fitting_does_not_see_the_hours_to_be_forecast(name):
     """A fit on what was known equals a fit on the same with everything later changed."""
     known = 45 * 24 + 5

@@ -79,13 +79,13 @@ def test_every_tenth_day_and_the_last_ones_are_held_out(days, last):
     none = np.empty((days, 0), np.float32)
     rows = Rows(none, none, none, day, day * 24 + 23)
     expected = {d for d in range(days) if d % 10 == 0 or d >= days - last}
-    assert set(day[rows.held_out(days * 24)]) == expected
+    assert set(day[rows.held_out]) == expected
 
 
 def test_a_day_is_held_out_for_all_origins_that_reach_it():
     """No row of a day held out is among those that are fitted."""
     rows = training_rows(HISTORY, Grid(168, 24), 10**9, 1, time_of_year=False)
-    unseen = rows.held_out(HISTORY.known)
+    unseen = rows.held_out
     held, fitted = (set(rows.where(mask).hour // 24) for mask in (unseen, ~unseen))
     assert {30, 40, HISTORY.known // 24 - 1} <= held and fitted and not held & fitted
 
