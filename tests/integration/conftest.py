@@ -1,9 +1,15 @@
 """A store that knows a city, and two months of its rides as files."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import polars as pl
 import pytest
 from city import CITY, HEADER, LEGACY, old_ride, ride, write
+from typer.testing import CliRunner
+
+from bikecast.cli import app, cities
+from bikecast.errors import BikecastError
+from bikecast.simulate import simulate_city
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +46,53 @@ def january(tmp_path):
     """A month before the ids changed."""
     rides = [old_ride(day, datetime(2021, 1, day, 8)) for day in range(1, 32)]
     return write(tmp_path / "202101.csv", LEGACY, rides)
+
+
+RIDE_COLUMNS = (
+    "ride_id,rideable_type,started_at,ended_at,start_station_name,start_station_id,"
+    "end_station_name,end_station_id,start_lat,start_lng,end_lat,end_lng,member_casual"
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A made-up city of two stations as files: panel, stations, weather and trips."""
+    folder = tmp_path_factory.mktemp("files")
+    city = simulate_city(7, datetime(2026, 6, 1), days=40, stations=2)
+    files = cities._write(city, folder)
+    rides = []
+    for hour in city.panel.filter(pl.col("pickups") > 0).iter_rows(named=True):
+        rides += [docked_ride(len(rides) + i, hour) for i in range(hour["pickups"])]
+    # One bike was never docked.
+    rides[-1] = rides[-1].replace(",SIM002,40", ",,40").replace(",SIM001,40", ",,40")
+    files["trips"] = folder / "trips"
+    files["trips"].mkdir()
+    (files["trips"] / "rides.csv").write_text("\n".join([RIDE_COLUMNS, *rides, ""]))
+    return files
+
+
+def docked_ride(n, hour):
+    """A ride between the two stations."""
+    other = {"SIM001": "SIM002", "SIM002": "SIM001"}
+    place = {"SIM001": "40.71,-74.01", "SIM002": "40.73,-74.03"}
+    a, b = hour["station_id"], other[hour["station_id"]]
+    start, end = hour["hour"], hour["hour"] + timedelta(minutes=9)
+    return f"R{n},bike,{start},{end},Place {a},{a},Place {b},{b},{place[a]},{place[b]},member"
+
+
+@pytest.fixture
+def run(database_url, monkeypatch, tmp_path):
+    """Run a command on the test's database; its one JSON document, or what it raised."""
+    monkeypatch.setenv("BIKECAST_DATABASE_URL", database_url)
+    monkeypatch.setenv("BIKECAST_DATA_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("BIKECAST_MODEL_NAME", f"m-{tmp_path.name}")
+    monkeypatch.delenv("BIKECAST_SYSTEM", raising=False)
+
+    def go(*words):
+        found = CliRunner().invoke(app, [str(w) for w in words])
+        if isinstance(found.exception, BikecastError):
+            raise found.exception
+        assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+        return found
+
+    return go
