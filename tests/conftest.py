@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bikecast.embedded import EmbeddedPostgres
-from bikecast.models import boosted
+from bikecast.models import boosted, network
 from bikecast.store import Store, ensure_database
 from bikecast.store.connection import fetch, parsed, transaction
 
@@ -33,6 +33,7 @@ def few_rounds():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boosted, "ROUNDS", 60)
         patch.setattr(boosted, "SHORT_ROUNDS", 60)
+        patch.setattr(network, "EPOCHS", 2)
         yield
 
 

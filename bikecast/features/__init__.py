@@ -34,6 +34,7 @@ from bikecast.features.recent import (
     SYSTEM_WINDOWS,
     recent_columns,
 )
+from bikecast.features.sky import RELATIVE, weather_columns
 from bikecast.features.usual import LONGER, usual_columns
 from bikecast.history import Calendar, Floats, History, Ints
 from bikecast.records import TARGETS, WEATHER
@@ -83,6 +84,7 @@ NAMES: Final = (
     *(f"net_{w}h" for w in NET_WINDOWS),
     "capacity",
     *WEATHER,
+    *RELATIVE,
 )
 """Features in column order. ``log_…`` are logarithms of bikes per hour; ``station_…``, ``other_…``
 (the opposite flow) and ``system_…`` are logarithms of what was seen in the last hours to what the
@@ -130,11 +132,13 @@ def features(
     calendar = history.calendar(0, int(hours.max()) + 25)
     past = past or past_of(history, calendar, origins)
     days = kind_hours(calendar, hours, last_day(origins, hours))
-    week, kind = past.mean(weekly_hours(hours)), past.mean(days)
+    weekly = weekly_hours(hours)
+    week, kind = past.mean(weekly), past.mean(days)
     base = _level(history, past, origins, days, week, kind)
     recent = recent_columns(past, origins, hours)
     usual = usual_columns(past, calendar, origins, hours, base)
     shape = (len(hours), len(history.stations), len(TARGETS))
+    sky = weather_columns(history, origins, hours, np.concatenate([weekly, days], axis=1))
     columns: dict[str, NDArray[np.generic]] = {
         **_calendar_columns(calendar, hours, time_of_year),
         "step": _per_pair(steps),
@@ -149,7 +153,7 @@ def features(
         **recent,
         **usual,
         "capacity": np.array([[s.capacity or np.nan] for s in history.stations], np.float32),
-        **_weather_columns(history, origins, hours),
+        **{name: _per_pair(values) for name, values in sky.items()},
     }
     values = np.empty((*shape, len(NAMES)), np.float32)
     for i, name in enumerate(NAMES):
@@ -246,16 +250,3 @@ def _calendar_columns(
         "yearday": yearday,
     }
     return {name: _per_pair(values) for name, values in columns.items()}
-
-
-def _weather_columns(
-    history: History, origins: Ints, hours: Ints
-) -> dict[str, NDArray[np.generic]]:
-    values = np.full((len(hours), len(WEATHER)), np.nan, np.float32)
-    if history.weather is not None:
-        # Pairs of one origin are asked for together.
-        order = np.argsort(origins, kind="stable")
-        at, starts = np.unique(origins[order], return_index=True)
-        for origin, pairs in zip(at, np.split(order, starts[1:]), strict=True):
-            values[pairs] = history.weather.at(int(origin), hours[pairs])
-    return {name: _per_pair(values[:, i]) for i, name in enumerate(WEATHER)}

@@ -7,6 +7,7 @@ import numpy as np
 
 from bikecast.features import LONGER
 from bikecast.features.recent import NET_WINDOWS, STATION_WINDOWS, SYSTEM_NOW, SYSTEM_WINDOWS
+from bikecast.features.sky import RELATIVE
 from bikecast.history import Floats
 from bikecast.records import WEATHER
 
@@ -31,7 +32,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         *("holiday", "holiday_before", "holiday_after"),
     ),
     "time of year": ("yearday",),
-    "weather": WEATHER,
+    "weather": (*WEATHER, *RELATIVE),
     "whole system": ("share", *(f"system_{w}h" for w in SYSTEM_WINDOWS), *SYSTEM_NOW),
     "station": ("returns", "log_size", "capacity"),
 }

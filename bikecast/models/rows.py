@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bikecast.features import NAMES, Features, features, pairs
 from bikecast.features.past import MOST, past_of
+from bikecast.features.sky import RELATIVE
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Grid
 from bikecast.records import TARGETS, WEATHER
@@ -23,7 +24,7 @@ were learned: quantiles of a summer after half a year of history missed by 3.1 p
 pinball loss 0.9 % above that of a plain band, with both by 0 points and 2.0 % below it (New York,
 2017, day-ahead)."""
 
-_WEATHER = slice(NAMES.index(WEATHER[0]), NAMES.index(WEATHER[-1]) + 1)
+_WEATHER = slice(NAMES.index(WEATHER[0]), NAMES.index(RELATIVE[-1]) + 1)
 _NEEDED = [NAMES.index(name) for name in ("temperature", "precipitation")]
 
 # Cells of flows or rows of features in memory at once: about 200 MB with all intermediates.

@@ -7,6 +7,7 @@ import pytest
 from made_up import mutated_after, small_history, with_weather
 
 from bikecast.features import NAMES
+from bikecast.features.sky import RELATIVE
 from bikecast.models.base import Grid
 from bikecast.models.rows import (
     Rows,
@@ -21,7 +22,7 @@ from bikecast.models.rows import (
 from bikecast.records import WEATHER
 
 HISTORY = small_history()
-WEATHER_COLUMNS = slice(NAMES.index(WEATHER[0]), NAMES.index(WEATHER[-1]) + 1)
+WEATHER_COLUMNS = slice(NAMES.index(WEATHER[0]), NAMES.index(RELATIVE[-1]) + 1)
 
 
 @pytest.mark.parametrize("grid", [Grid(24, 24), Grid(2, 1), Grid(168, 1), Grid(168, 48)])
