@@ -1,0 +1,74 @@
+"""How the weather differs from that of the hours that the level is made of."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up import small_history
+
+from bikecast.features.sky import RELATIVE, weather_columns
+from bikecast.history import WeatherArchive
+from bikecast.records import WEATHER
+
+HOURS = 60 * 24
+AT = 40 * 24 + 10
+LAST_WEEKS = AT - 168 * np.arange(1, 4)
+
+
+def sky(**variables):
+    """Weather that is 0 everywhere but in the named variables: {hour: value}."""
+    grid = np.zeros((HOURS, len(WEATHER)), np.float32)
+    for name, values in variables.items():
+        for hour, value in values.items():
+            grid[hour, WEATHER.index(name)] = value
+    return grid
+
+
+def told(grid, level_hours=LAST_WEEKS, origin=AT - 10):
+    """The columns of one hour, as numbers."""
+    history = replace(small_history(), weather=WeatherArchive(((0, grid),), hindsight=True))
+    found = weather_columns(history, np.array([origin]), np.array([AT]), level_hours[None])
+    return {name: column.item() for name, column in found.items()}
+
+
+def test_warmer_is_warmer_than_in_the_hours_of_the_level():
+    """18 °C after 10, 12 and 20 are 4 more; a week that is not there does not count."""
+    degrees = dict(zip(LAST_WEEKS, (10, 12, 20), strict=True))
+    grid = sky(temperature={AT: 18, **degrees})
+    assert told(grid)["temperature_change"] == pytest.approx(4)
+    assert told(grid, np.array([LAST_WEEKS[1], -1]))["temperature_change"] == pytest.approx(6)
+    assert told(grid)["temperature"] == 18
+
+
+def test_rain_is_told_beside_that_of_the_level():
+    """One of three weeks was wet; drizzle below 0.1 mm is not."""
+    grid = sky(precipitation={AT: 2, LAST_WEEKS[0]: 1, LAST_WEEKS[1]: 0.05})
+    found = told(grid)
+    assert found["wet_usual"] == pytest.approx(1 / 3)
+    assert found["wet_change"] == pytest.approx(2 / 3)
+
+
+def test_rain_around_the_hour_is_summed():
+    """Before, beside, after, and over the day from six to ten in the evening."""
+    day = AT - 10
+    rain = {AT - 7: 64, AT - 6: 1, AT - 1: 2, AT: 4, AT + 1: 8, AT + 3: 16, AT + 4: 32}
+    found = told(sky(precipitation={**rain, day + 5: 128, day + 22: 256}))
+    assert found["rain_before"] == 128 + 1 + 2
+    assert found["rain_around"] == 2 + 4 + 8
+    assert found["rain_after"] == 8 + 16
+    assert found["rain_day"] == 2 + 4 + 8 + 16 + 32
+
+
+def test_what_is_unknown_is_not_a_number():
+    """Without weather, without that of the hour, without that of the level."""
+    history = small_history()
+    found = weather_columns(history, np.array([AT]), np.array([AT]), LAST_WEEKS[None])
+    assert set(found) == {*WEATHER, *RELATIVE}
+    assert all(np.isnan(column).all() for column in found.values())
+    grid = sky()
+    grid[AT] = np.nan
+    assert all(np.isnan(told(grid)[name]) for name in RELATIVE if name != "wet_usual")
+    grid = sky()
+    grid[LAST_WEEKS] = np.nan
+    unknown = {name for name, value in told(grid).items() if np.isnan(value)}
+    assert unknown == {"temperature_change", "cloud_change", "wet_usual", "wet_change"}
