@@ -23,6 +23,7 @@ from bikecast.cli.terminal import print_table
 from bikecast.evaluation import backtest, score_overall
 from bikecast.features import LONGER, NAMES, past
 from bikecast.features.recent import NET_WINDOWS, SYSTEM_NOW
+from bikecast.features.sky import RELATIVE
 from bikecast.history import Floats, History
 from bikecast.models import boosted, ensemble, learned, rows, statistical
 from bikecast.models.base import Grid
@@ -94,11 +95,13 @@ def nothing() -> Any:
 BOTH = ("long", "short")
 TRIALS: dict[str, tuple[Callable[[], Any], Make, tuple[str, ...]]] = {
     "as it is": (nothing, Ensemble, (*BOTH, "two hours", "weather")),
-    "trees alone": (lambda: weights(1, 0, 0), Ensemble, (*BOTH, "two hours", "weather")),
-    "regression alone": (lambda: weights(0, 1, 0), Ensemble, BOTH),
-    "level by shares alone": (lambda: weights(0, 0, 1), Ensemble, BOTH),
-    "weights .5 .25 .25": (lambda: weights(0.5, 0.25, 0.25), Ensemble, BOTH),
-    "weights .7 .3 0": (lambda: weights(0.7, 0.3, 0), Ensemble, BOTH),
+    "trees alone": (lambda: weights(1, 0, 0, 0), Ensemble, (*BOTH, "two hours", "weather")),
+    "regression alone": (lambda: weights(0, 1, 0, 0), Ensemble, BOTH),
+    "network alone": (lambda: weights(0, 0, 1, 0), Ensemble, (*BOTH, "two hours", "weather")),
+    "level by shares alone": (lambda: weights(0, 0, 0, 1), Ensemble, BOTH),
+    "weights .3 .2 .25 .25": (lambda: weights(0.3, 0.2, 0.25, 0.25), Ensemble, BOTH),
+    "weights .7 .3 0 0": (lambda: weights(0.7, 0.3, 0, 0), Ensemble, BOTH),
+    "weather of the hour alone": (nothing, without(*RELATIVE), ("weather",)),
     "no usual flows, no longer means": (nothing, without(*LONGER, "share"), BOTH),
     "nothing of the opposite flow": (
         nothing,
