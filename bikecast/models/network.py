@@ -17,9 +17,12 @@ HIDDEN = (64, 32)
 EPOCHS = 12
 BATCH = 2_048
 RATE, DECAY = 1e-3, 0.01
-SEEDS = 2
-"""Networks of which the mean of logarithms is taken: each ends somewhere else."""
-HALF_LIFE_DAYS = 180
+SEEDS = 4
+"""Networks of which the mean of logarithms is taken: each ends somewhere else.
+
+With observed weather, day-ahead, 84 days before 2018-07-16: MAE of one 3.472, of two 3.419, of four
+3.405, of eight 3.396."""
+HALF_LIFE_DAYS = 365
 MOST_CHANGE = 3.0
 """Logarithms beyond it are cut, as in the count regression."""
 MOST_DEVIATIONS = 5.0
@@ -94,8 +97,9 @@ class Network:
     Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), its rate
     falling along a cosine to 0. An unknown input counts as its mean.
 
-    On the 84 days before 2018-07-16, New York, day-ahead: MAE 3.963 alone, trees alone 3.921, the
-    geometric mean of both 3.887; with observed weather 3.457, 3.517 and 3.429.
+    On the 84 days before 2018-07-16, New York, day-ahead: MAE 3.930 alone, trees alone 3.920, the
+    geometric mean of both 3.864; with observed weather 3.405, 3.487 and 3.404. Larger networks,
+    more epochs and dropout gained nothing; half of the rows cost 0.4 %.
     """
 
     def __init__(self, grid: Grid) -> None:
