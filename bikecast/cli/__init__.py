@@ -1,6 +1,5 @@
 """The command line: each command parses, calls one verb, and prints."""
 
-import os
 import signal
 import sys
 import threading
@@ -66,9 +65,6 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.unraisablehook = _unraisable
-    # XGBoost's threads wait for each other in a loop otherwise; beside another busy program that
-    # made a training of 18 s one of more than 60, and of 32 s this way.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(_run())
 
 

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it exits with, and that it is documented."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -203,8 +204,6 @@ def test_bad_options_of_a_backtest_are_input_errors(panel, words, says):
 
 def bikecast(*words, **environ):
     """The program as a process."""
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "bikecast", *words],
         capture_output=True,
@@ -247,6 +246,25 @@ class Count:
 sys.meta_path.insert(0, Count())
 main()
 """
+
+
+TELL_THREADS = """
+import os, sys, types
+stub = types.ModuleType("bikecast.cli")
+stub.main = lambda: print(os.environ["OPENBLAS_NUM_THREADS"], "numpy" in sys.modules)
+sys.modules["bikecast.cli"] = stub
+from bikecast.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("asked", "told"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
+def test_threads_are_set_before_a_library_reads_them(asked, told):
+    """And are as the user says, where he does."""
+    unset = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    child = [sys.executable, "-c", TELL_THREADS]
+    done = subprocess.run(child, env=unset | asked, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [told, "False"]
 
 
 def test_ctrl_c_inside_a_callback_is_not_lost():
