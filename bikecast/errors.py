@@ -56,6 +56,10 @@ class UnknownName(InputError):
     """There is no station, system, model or version of that name."""
 
 
+class OtherRelease(InputError):
+    """A model was made by another release, and this one cannot ask it."""
+
+
 class SchemaTooNew(InputError):
     """The database was migrated by a newer release than this one can work with."""
 

@@ -23,7 +23,7 @@ from bikecast.cli.models import issue_now, train_steps
 from bikecast.cli.open import Opened, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json
 from bikecast.config import Settings, read_settings
-from bikecast.errors import DownloadFailed, InputError, Unavailable
+from bikecast.errors import DownloadFailed, InputError, OtherRelease, Unavailable
 from bikecast.records import Issue, System
 from bikecast.store import Store
 
@@ -70,7 +70,12 @@ def demo(
         system = _data(database, steps, trips or [], weather)
         database = _with_model_name(database, system)
         _model(database, steps, system)
-        issue = _table(database, steps, system)
+        try:
+            issue = _table(database, steps, system)
+        except OtherRelease as error:  # a folder is kept while bikecast is installed anew
+            errors.print(error.what, markup=False, highlight=False)
+            _train(database, steps, system)
+            issue = _table(database, steps, system)
         with _service(database, steps, system) as url:
             station = _busiest(database.store, issue)
             if once:
@@ -119,13 +124,17 @@ def _with_model_name(database: Opened, system: System) -> Opened:
 
 def _model(database: Opened, steps: Steps, system: System) -> None:
     with steps.step("open the model registry"):
-        from bikecast.promote import promote
         from bikecast.train import is_trained
 
-        registry = database.registry
-        done = is_trained(database.store, registry, system.system_id)
-    if done:
-        return
+        done = is_trained(database.store, database.registry, system.system_id)
+    if not done:
+        _train(database, steps, system)
+
+
+def _train(database: Opened, steps: Steps, system: System) -> None:
+    from bikecast.promote import promote
+
+    registry = database.registry
     version = train_steps(database, system.system_id, steps, quick=True)
     with steps.step("gate and promotion") as step:
         verdict = promote(registry, version.version)

@@ -1,7 +1,7 @@
 """The contract of every model: fit on a history, then forecast from any origin."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -78,6 +78,7 @@ class Forecaster(Protocol):
         ...
 
 
+@runtime_checkable
 class Explainable(Forecaster, Protocol):
     """A forecaster that can say why, as every entry of MODELS can; a backtest does not ask."""
 

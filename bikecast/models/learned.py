@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bikecast.errors import InputError
+from bikecast.errors import InputError, OtherRelease
 from bikecast.features import NAMES, Features, features, pairs
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import MANY_ROWS, Arrays, Grid, Prediction, part, within
@@ -187,10 +187,10 @@ class LearnedForecaster:
     def predict(self, history: History, origins: Ints, horizon: int) -> Prediction:
         """Forecast ``horizon`` hours from each origin, with weather where there is any.
 
-        :raises InputError: for a model that a release with other features had fitted.
+        :raises OtherRelease: for a model that a release with other features had fitted.
         """
         if self._features != NAMES:
-            raise InputError(
+            raise OtherRelease(
                 f"{self.name} was trained by a release with other features",
                 hint="train another: `bikecast train --promote`",
             )

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from bikecast.errors import InputError, Unavailable, UnknownName
+from bikecast.errors import InputError, OtherRelease, Unavailable, UnknownName
 from bikecast.models.base import Explainable
 from bikecast.records import ModelVersion, System
 from bikecast.registry.flavour import SIGNATURE, PanelModel
@@ -202,17 +202,20 @@ class Registry:
     def load(self, version: ModelVersion) -> Explainable:
         """The fitted forecaster of a version.
 
-        :raises InputError: for one whose code this release no longer has.
+        :raises OtherRelease: for one whose code this release no longer has.
         """
         try:
             with self._reaching():
                 loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version.version}")
+            forecaster = loaded.unwrap_python_model().forecaster
+            # What was a model once can be a part of one now, under the same name.
+            if not isinstance(forecaster, Explainable):
+                raise TypeError(f"its {type(forecaster).__name__} is no model here")
         except (AttributeError, ImportError, TypeError) as error:
-            raise InputError(
+            raise OtherRelease(
                 f"version {version.version} of {self.name} was trained by another release: {error}",
                 hint="train another: `bikecast train --promote`",
             ) from error
-        forecaster: Explainable = loaded.unwrap_python_model().forecaster
         return forecaster
 
     def put_in_production(self, version: ModelVersion) -> ModelVersion:

@@ -11,10 +11,12 @@ from urllib.parse import parse_qs, urlparse
 import polars as pl
 import pytest
 
+from bikecast import forecast
 from bikecast.cli import cities
 from bikecast.cli.terminal import Steps
 from bikecast.config import Settings
 from bikecast.errors import InputError, InUse
+from bikecast.models import learned
 
 pytestmark = pytest.mark.integration
 
@@ -130,6 +132,18 @@ def test_demo_on_local_files_answers_over_http(run, files, tmp_path):
     second = run(*words, "--bind", f"127.0.0.1:{free_port()}")
     assert json.loads(second.stdout)["pickups"] == answer["pickups"]
     assert "✓ train" not in second.stderr and "imported before" in second.stderr
+
+
+def test_demo_trains_anew_over_the_model_of_another_release(run, files, monkeypatch):
+    """A folder outlives the bikecast that made it."""
+    words = ["demo", "--once", "--trips", files["trips"], "--weather", files["weather"]]
+    run(*words, "--bind", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr(forecast, "_is_current", lambda *newest: False)
+    monkeypatch.setattr(learned, "NAMES", learned.NAMES[::-1])
+    second = run(*words, "--bind", f"127.0.0.1:{free_port()}")
+    assert "by a release with other features" in " ".join(second.stderr.split())
+    assert "✓ train" in second.stderr
+    assert json.loads(second.stdout)["model"]["version"] == "2"
 
 
 def test_demo_refuses_weather_without_trips(run, files):

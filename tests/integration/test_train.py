@@ -152,7 +152,12 @@ def other_code(patch):
     patch.delattr(boosted, "Trees")
 
 
-@pytest.mark.parametrize("release", [other_features, other_code])
+def other_meaning(patch):
+    """A release where a part of a model bears the name that a model had."""
+    patch.delattr(learned.LearnedForecaster, "predict")
+
+
+@pytest.mark.parametrize("release", [other_features, other_code, other_meaning])
 def test_a_champion_of_another_release_stops_no_training(
     city, registry, made, tmp_path, monkeypatch, release
 ):
