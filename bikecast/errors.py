@@ -6,6 +6,7 @@
     ├── InputError                 2  what was given cannot be used
     │   ├── FileRefused            2  a file is not what it was given as
     │   ├── UnknownName            2  no station, system, model or version of that name
+    │   ├── OtherRelease           2  a model of another release, which this one cannot ask
     │   ├── SchemaTooNew           2  the database belongs to a newer release
     │   ├── InUse                  2  a port or a data folder is taken
     │   └── DiskFull               2  no room left where it must write
