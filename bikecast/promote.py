@@ -89,7 +89,8 @@ def promote(
 ) -> Verdict:
     """Put a version that passes the gate into production.
 
-    :raises Refused: where it does not pass; nothing is changed.
+    :raises Refused: where it does not pass; :raises OtherRelease: where this release cannot ask
+        it. Nothing is changed then.
     """
     verdict = validate(registry, which, rmse_limit)
     if not verdict.passed:
@@ -98,17 +99,21 @@ def promote(
             f"version {verdict.version.version} stays out of production: {failed}",
             hint="`bikecast model show` has all scores",
         )
+    registry.load(verdict.version)
     return Verdict(registry.put_in_production(verdict.version), verdict.checks)
 
 
 def rollback(registry: Registry) -> ModelVersion:
     """Put the version that production replaced back.
 
-    :raises Refused: where production replaced none.
+    :raises Refused: where production replaced none; :raises OtherRelease: where this release
+        cannot ask that version, and production stays as it is.
     """
     now = registry.get(PRODUCTION)
     if not now.previous:
         raise Refused(
             f"version {now.version} is the first in production", hint="train and promote another"
         )
-    return registry.put_back(registry.get(now.previous))
+    earlier = registry.get(now.previous)
+    registry.load(earlier)
+    return registry.put_back(earlier)

@@ -122,9 +122,6 @@ class LearnedForecaster:
     :param most_rows: of the sample that it learns from, where the grid allows as many.
     """
 
-    # What it was fitted on. A model that was stored by a release without this has none.
-    _features: tuple[str, ...] = ()
-
     def __init__(
         self, name: str, make: Callable[[Task], Learner], most_rows: int = MANY_ROWS
     ) -> None:
@@ -133,7 +130,20 @@ class LearnedForecaster:
         self._make = make
         self._most_rows = most_rows
         self._year = False
+        self._features = NAMES
         self._fitted: dict[bool, Fitted] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What was stored comes back, where this release has the features that it knows.
+
+        :raises OtherRelease: where it has others.
+        """
+        if state.get("_features") != NAMES:
+            raise OtherRelease(
+                f"{state.get('name')} was trained by a release with other features",
+                hint="train another: `bikecast train --promote`",
+            )
+        vars(self).update(state)
 
     def fit(self, history: History, grid: Grid) -> None:
         """Learn from a sample of the pairs that the grid will ask.
@@ -143,7 +153,6 @@ class LearnedForecaster:
         require_days(history, LEAST_DAYS, self.name)
         history = history.uncensored
         self._year = history.known >= YEAR_DAYS * 24
-        self._features = NAMES
         most = min(self._most_rows, grid.rows)
         rows = learning_rows(history, grid, most, SEED, time_of_year=self._year)
         self._fitted = {False: self._learned(without_weather(rows), history, grid, False)}
@@ -185,15 +194,7 @@ class LearnedForecaster:
         return shrinkage(mean, recent_actuals(history, midnights, DAY))
 
     def predict(self, history: History, origins: Ints, horizon: int) -> Prediction:
-        """Forecast ``horizon`` hours from each origin, with weather where there is any.
-
-        :raises OtherRelease: for a model that a release with other features had fitted.
-        """
-        if self._features != NAMES:
-            raise OtherRelease(
-                f"{self.name} was trained by a release with other features",
-                hint="train another: `bikecast train --promote`",
-            )
+        """Forecast ``horizon`` hours from each origin, with weather where there is any."""
         history = history.uncensored
         found = predict_rows(
             history, origins, horizon, self._mean_and_spread, time_of_year=self._year
@@ -226,7 +227,8 @@ class LearnedForecaster:
     def restore(self, arrays: Arrays) -> None:
         """Take it back."""
         self._year = bool(arrays["year"])
-        self._features = tuple(arrays["features"].tolist())
+        if tuple(arrays["features"].tolist()) != NAMES:
+            raise KeyError("features of this release")
         for name, weather in _PARTS.items():
             if own := part(arrays, name):
                 learner = self._make(Task(Grid(DAY), self._year, weather))

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from bikecast.collect import import_panel, import_stations
-from bikecast.errors import InputError
+from bikecast.errors import InputError, OtherRelease
 from bikecast.forecast import issue_forecast, open_stations
 from bikecast.models import MODELS, boosted, learned
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack
-from bikecast.promote import promote, validate
+from bikecast.promote import promote, rollback, validate
 from bikecast.records import MAX_HORIZON, System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.simulate import simulate_city
@@ -178,6 +178,28 @@ def test_a_champion_of_another_release_stops_no_training(
             issue_forecast(city, registry, "city", NOW)
         version = train(city, registry, "city")
     assert version.scores[CHAMPION] == version.scores["ensemble"]
+
+
+@pytest.mark.parametrize("move", [promote, rollback])
+def test_a_version_of_another_release_does_not_reach_production(city, registry, monkeypatch, move):
+    """Neither forward nor back: no forecast could be issued from it."""
+    model = MODELS["glm"]()
+    model.fit(city.history("city"), Grid(24, rows=2_000))
+    scores = {"glm": {"mae": 1.0, "rmse": 2.0}, "naive": {"mae": 2.0, "rmse": 3.0}}
+    scores["champion"] = scores["glm"]
+    run = TrainingRun(CITY, "glm", {}, scores, "2018-05-01", "2018-05-22", "hash")
+    first = registry.register(model, run)
+    now = registry.put_in_production(first)
+    if move is rollback:
+        now = registry.put_in_production(registry.register(model, run))
+    else:
+        registry.register(model, run)
+    with monkeypatch.context() as patch:
+        other_features(patch)
+        with pytest.raises(OtherRelease, match="glm was trained by a release with other features"):
+            move(registry)
+    assert registry.get(PRODUCTION).version == now.version
+    assert move(registry) and registry.get(PRODUCTION).version != now.version
 
 
 def test_a_station_silent_for_four_weeks_is_taken_for_closed(city, made, tmp_path):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from bikecast.errors import InputError
+from bikecast.features import NAMES
 from bikecast.models.portable import unpack
 
 ALPHA = np.zeros(2, np.float32)
-KNOWN = {"year": np.array(True), "features": np.array(["hour"])}
+KNOWN = {"year": np.array(True), "features": np.array(NAMES)}
+OTHERS = {**KNOWN, "features": np.array(NAMES[::-1])}
 
 
 def packed(**arrays):
@@ -26,6 +28,7 @@ def packed(**arrays):
         ({"name": np.array("prophet"), "alpha": ALPHA}, "has no 'prophet'"),
         ({"name": np.array("glm"), "alpha": ALPHA}, "has no 'year'"),
         ({"name": np.array("glm"), "year": np.array(True)}, "has no 'features'"),
+        ({"name": np.array("glm"), **OTHERS}, "has no 'features of this release'"),
         ({"name": np.array("glm"), **KNOWN}, "has no 'without_weather'"),
         ({"name": np.array("naive"), "alpha": ALPHA, "beta": ALPHA}, "has beta"),
     ],
