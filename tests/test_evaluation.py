@@ -129,6 +129,16 @@ def test_scores_by_hand(history):
     assert found["net_flow_mae"] == pytest.approx((3 * 24 + 23 + 4 * 48) / 8, rel=0.01)
 
 
+def test_a_days_net_flow_is_of_one_forecast_of_the_day(history):
+    """It takes what midnight said; hours of many origins are no forecast of a day."""
+    daily, _ = run(history, Grid(24, 24))
+    assert "net_flow_mae" not in score_overall(run(history, Grid(2, 1))[0], history)
+    later = daily.with_columns(pl.col("origin") + timedelta(hours=6), mean=9 * pl.col("mean"))
+    later = later.filter(pl.col("hour") >= pl.col("origin"))
+    both = score_overall(pl.concat([daily, later]), history)
+    assert both["net_flow_mae"] == score_overall(daily, history)["net_flow_mae"]
+
+
 def test_without_a_week_before_the_window_there_is_no_scale(history):
     """MASE is left out, not made up."""
     frame, _ = run(history, Grid(24, 24), start=datetime(2018, 3, 8))

@@ -157,11 +157,16 @@ def _covered(actual: np.ndarray, levels: np.ndarray, low: str, high: str) -> flo
 
 
 def _net_flow(rows: pl.DataFrame) -> Scores:
-    """MAE of a station-day's returns minus pickups, from the newest origin of each hour.
+    """MAE of a station-day's returns minus pickups, of the newest forecast issued by its midnight.
 
-    Only days with all their hours and both targets count; without any there is no such score.
+    Only days with all their hours and both targets count; without any there is no such score. Hours
+    of 24 origins are no forecast of a day: each makes good what the one before had got wrong, and
+    the better they are at that the worse is their sum. One hour ahead, New York, 84 days before
+    2018-07-16, trees have a lower error of an hour's net flow than the count regression (RMSE 5.31
+    and 5.69 bikes) and a higher one of the day's sum (MAE 14.7 and 10.9).
     """
-    newest = rows.sort("origin").unique(KEYS, keep="last")
+    issued = rows.filter(pl.col("origin") <= pl.col("hour").dt.truncate("1d"))
+    newest = issued.sort("origin").unique(KEYS, keep="last")
     sign = pl.when(pl.col("target") == "returns").then(1).otherwise(-1)
     days = newest.group_by("station_id", pl.col("hour").dt.date()).agg(
         ((pl.col("mean") - pl.col("actual")) * sign).sum().abs().alias("error"), pl.len()
