@@ -12,6 +12,7 @@ by what is known of the station.
 
 from dataclasses import dataclass, replace
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,7 @@ NAMES: Final = (
     *SYSTEM_NOW,
     *(f"net_{w}h" for w in NET_WINDOWS),
     "capacity",
+    "station",
     *WEATHER,
     *RELATIVE,
 )
@@ -95,7 +97,7 @@ bikes that should have come since the station's last one. ``LONGER`` are logarit
 past hours to the level: ``usual_…`` of usual flows, ``_smooth`` with the hours before and after;
 ``share`` that of the station's share of the system on 40 days of the kind times the system's level,
 to the level; ``scatter`` the logarithm of the variance of the last 20 days of the kind to their
-mean."""
+mean; ``station`` a number that stands for the station's id, of which nothing else can be told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,7 @@ def features(
         **recent,
         **usual,
         "capacity": np.array([[s.capacity or np.nan] for s in history.stations], np.float32),
+        "station": np.array([[_number(s.station_id)] for s in history.stations], np.float32),
         **{name: _per_pair(values) for name, values in sky.items()},
     }
     values = np.empty((*shape, len(NAMES)), np.float32)
@@ -181,6 +184,11 @@ def weekly_mean(history: History, origins: Ints, steps: Ints, weeks: int) -> Flo
 def pairs(origins: Ints, horizon: int) -> tuple[Ints, Ints]:
     """Every pair of one of ``origins`` and a step below ``horizon``, the steps running fastest."""
     return np.repeat(origins, horizon), np.tile(np.arange(horizon), len(origins))
+
+
+def _number(station_id: str) -> int:
+    """The same in every history, whichever other stations are there; float32 holds it."""
+    return crc32(station_id.encode()) % 2**24
 
 
 def _per_pair(values: NDArray[np.generic]) -> NDArray[np.generic]:

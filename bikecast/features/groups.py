@@ -34,7 +34,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "time of year": ("yearday",),
     "weather": (*WEATHER, *RELATIVE),
     "whole system": ("share", *(f"system_{w}h" for w in SYSTEM_WINDOWS), *SYSTEM_NOW),
-    "station": ("returns", "log_size", "capacity"),
+    "station": ("returns", "log_size", "capacity", "station"),
 }
 """The words, and the features that each stands for; every feature has one. How many hours ahead it
 is belongs to the last hours, which count for less the longer they are ago."""

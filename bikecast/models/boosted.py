@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The system's last day and week are the same for all stations and hours ahead: trees know each
 # day by them and learn its weather by heart (see ``features.FRESH_HOURS``).
-_LEFT_OUT = ("system_24h", "system_168h", "share", "scatter")
+_LEFT_OUT = ("system_24h", "system_168h", "share", "scatter", "station")
 FEATURES = tuple(name for name in NAMES if name not in _LEFT_OUT)
 _COLUMNS = [NAMES.index(name) for name in FEATURES]
 # XGBoost's last column is the level and what the trees add to it on the whole.

@@ -25,13 +25,16 @@ WEIGHTS_BEFORE_A_YEAR: Final = (0.3, 0.2, 0.25, 0.25)
 """What is learned in one season is less sure in the next one; the level has nothing learned.
 
 Day-ahead after half a year, 84 days from 2017-07-17: 3.750; with ``WEIGHTS`` 3.785."""
-WEIGHTS_SHORT: Final = (0.5, 0.0, 0.5, 0.0)
+WEIGHTS_SHORT_BEFORE_A_YEAR: Final = (0.5, 0.0, 0.5, 0.0)
 """Up to ``FRESH_HOURS`` ahead, where the last hours say more than the season does.
 
-Two hours ahead, on 40 % of the pairs: 3.121 after 16 months and 3.303 after half a year,
-with ``WEIGHTS`` 3.128 and 3.312, with a quarter of the level 3.205 and 3.324."""
-WEIGHTS_WITH_WEATHER: Final = (0.4, 0.0, 0.6, 0.0)
-"""The regression knows too little of rain: 3.397 day-ahead, with ``WEIGHTS`` 3.438."""
+Two hours ahead after half a year, on 40 % of the pairs: 3.303, with ``WEIGHTS`` 3.312, with a
+quarter of the level 3.324."""
+WEIGHTS_OF_TWO: Final = (0.4, 0.0, 0.6, 0.0)
+"""After a year, where the last hours or the weather say more than the regression knows.
+
+Two hours ahead 3.172, with half of either 3.175. With the weather day-ahead 3.397, with ``WEIGHTS``
+3.438."""
 _SHARE = NAMES.index("share")
 _OF_SHARE = membership(["share"])
 
@@ -44,7 +47,7 @@ class Ensemble:
 
     def __init__(self, task: Task) -> None:
         self.trees, self.regression = Trees(task.grid), CountRegression()
-        self.network = Network(task.grid)
+        self.network = Network(task.grid, task.year)
         self.weights = weights_for(task)
         members = {who: member.params for who, member in self._members().items()}
         weights = zip((*members, "level"), self.weights, strict=True)
@@ -93,11 +96,10 @@ class Ensemble:
 
 def weights_for(task: Task) -> tuple[float, ...]:
     """Of trees, regression, network, and level by shares."""
-    if task.grid.horizon <= FRESH_HOURS:
-        return WEIGHTS_SHORT
+    short = task.grid.horizon <= FRESH_HOURS
     if not task.year:
-        return WEIGHTS_BEFORE_A_YEAR
-    return WEIGHTS_WITH_WEATHER if task.weather else WEIGHTS
+        return WEIGHTS_SHORT_BEFORE_A_YEAR if short else WEIGHTS_BEFORE_A_YEAR
+    return WEIGHTS_OF_TWO if short or task.weather else WEIGHTS
 
 
 def _explain_shares(values: Floats, level: Floats) -> Floats:

@@ -1,5 +1,7 @@
 """The network's own promises; what all models promise is in test_contract."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from bikecast.features import NAMES
 from bikecast.features.groups import GROUPS
 from bikecast.models import network
 from bikecast.models.base import Grid
-from bikecast.models.network import Layers, Network, columns_of, inputs
+from bikecast.models.network import Layers, Network, columns_of, inputs, sums
 from bikecast.models.rows import Rows
 
 LEVEL = 5.0
@@ -18,7 +20,8 @@ def layers(sizes, seed=1):
     rng = np.random.default_rng(seed)
     shapes = list(zip(sizes, sizes[1:], strict=False))
     weights = tuple(rng.normal(0, 1, shape).astype(np.float64) for shape in shapes)
-    return Layers(weights, tuple(rng.normal(0, 1, size) for size in sizes[1:]))
+    own = np.append(rng.normal(0, 1, (3, sizes[1])), np.zeros((1, sizes[1])), axis=0)
+    return Layers(weights, tuple(rng.normal(0, 1, size) for size in sizes[1:]), own)
 
 
 def rows(count=8_000, seed=1):
@@ -37,25 +40,33 @@ def rows(count=8_000, seed=1):
 def learned():
     """A network that has learned from such flows."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "SEEDS", 1)
         patch.setattr(network, "EPOCHS", 40)
         patch.setattr(network, "BATCH", 256)
-        made = Network(Grid(24))
+        made = Network(Grid(24), year=True)
         made.learn(rows(), 8_000)
     return made
 
 
 def test_slopes_are_those_of_small_changes():
-    """Each weight's slope is what a small change of it does to the output."""
-    made, x = layers((4, 6, 3, 1)), np.random.default_rng(2).normal(0, 1, (1, 4))
-    given = made.forward(x)
+    """Each weight's slope, and that of a station's own part, is what a small change of it does."""
+    made, x, whose = layers((4, 6, 3, 1)), np.random.default_rng(2).normal(0, 1, (1, 4)), [1]
+    given = made.forward(x, made.parts(whose))
     slopes = made.backward(given, np.ones((1, 1)))[::-1]
     for layer, (entering, slope) in enumerate(zip(given[:-1], slopes, strict=True)):
         gradient = entering.T @ slope
         for place in np.ndindex(gradient.shape):
             more = [w.copy() for w in made.weights]
             more[layer][place] += 1e-6
-            moved = Layers(tuple(more), made.biases).forward(x)[-1] - given[-1]
+            changed = replace(made, weights=tuple(more))
+            moved = changed.forward(x, changed.parts(whose))[-1] - given[-1]
             assert moved.item() / 1e-6 == pytest.approx(gradient[place], abs=1e-4)
+    gradient = sums(slopes[0], np.array(whose), 3)
+    for place in np.ndindex(gradient.shape):
+        own = made.own.copy()
+        own[place] += 1e-6
+        moved = made.forward(x, replace(made, own=own).parts(whose))[-1] - given[-1]
+        assert moved.item() / 1e-6 == pytest.approx(gradient[place], abs=1e-4)
 
 
 def test_a_smooth_dependence_is_learned(learned):
@@ -91,6 +102,65 @@ def test_an_explanation_names_what_it_came_from(learned):
     by_word = dict(zip(GROUPS, logs, strict=True))
     assert by_word["weather"] == pytest.approx(0.8, abs=0.15)
     assert sum(abs(v) for k, v in by_word.items() if k != "weather") < 0.15
+
+
+@pytest.fixture(scope="module")
+def told_apart():
+    """A network for the next hours that met a station busier than its level, and a quieter one."""
+    flows = rows()
+    for name, value in (("station", np.arange(8_000) % 2), ("yearday", 1)):
+        flows.values[:, NAMES.index(name)] = value
+    factor = np.where(flows.values[:, NAMES.index("station")] == 1, 1.5, 0.75)
+    actual = np.random.default_rng(3).poisson(LEVEL * factor).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "SEEDS", 1)
+        patch.setattr(network, "EPOCHS", 40)
+        patch.setattr(network, "BATCH", 256)
+        made = Network(Grid(2, 1), year=True)
+        made.learn(replace(flows, actual=actual), 8_000)
+    return made
+
+
+def of_stations(*numbers):
+    """A row of features of each."""
+    values = np.zeros((len(numbers), len(NAMES)), np.float32)
+    for name, value in (("station", numbers), ("yearday", 1), ("temperature", 20)):
+        values[:, NAMES.index(name)] = value
+    return values, np.full(len(numbers), LEVEL, np.float32)
+
+
+def test_the_next_hours_of_a_station_are_its_own(told_apart):
+    """What sets a station apart is learned; one that was never met lies between the others."""
+    quiet, busy, new = told_apart.means(*of_stations(0, 1, 2)) / LEVEL
+    assert (quiet, busy) == pytest.approx((0.75, 1.5), rel=0.1)
+    assert quiet < new < busy
+    assert told_apart.means(*of_stations(5))[0] == told_apart.means(*of_stations(2))[0]
+
+
+def test_what_is_a_stations_own_is_explained_by_the_station(told_apart):
+    """And a new one has nothing of it."""
+    logs = told_apart.explain(*of_stations(0, 1, 2))
+    of_station = logs[:, list(GROUPS).index("station")]
+    assert of_station[1] - of_station[0] == pytest.approx(np.log(2), abs=0.15)
+    assert of_station[2] == pytest.approx(0, abs=0.02)
+
+
+def test_further_ahead_nobody_is_told_apart(learned):
+    """A day-ahead network knows no station."""
+    first, second = learned.means(*of_stations(0, 1))
+    assert first == second
+
+
+def test_before_a_year_nobody_is_told_apart(monkeypatch):
+    """What would be learned of a station is one season of it."""
+    monkeypatch.setattr(network, "EPOCHS", 1)
+    flows = rows(500)
+    flows.values[:, NAMES.index("station")] = np.arange(500) % 2
+    flows.values[:, NAMES.index("yearday")] = 1
+    made = Network(Grid(2, 1), year=False)
+    made.learn(flows, 500)
+    first, second = made.means(*of_stations(0, 1))
+    assert first == second
 
 
 def test_the_systems_last_hours_are_inputs_only_of_the_next_few():
