@@ -89,7 +89,9 @@ class Layers:
 
         Of which it is, a row says as loudly as an input can: so ``own`` learns as fast.
         """
-        found: Floats = MOST_DEVIATIONS * self.own[whose]
+        # Where nobody is told apart, one row of zeros does for all.
+        own = self.own[whose] if len(self.own) > 1 else self.own
+        found: Floats = MOST_DEVIATIONS * own
         return found
 
     def forward(self, x: Floats, parts: Floats) -> list[Floats]:
