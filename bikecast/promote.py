@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bikecast.errors import Refused
+from bikecast.errors import Refused, Unavailable
 from bikecast.records import ModelVersion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
@@ -99,7 +99,7 @@ def promote(
             f"version {verdict.version.version} stays out of production: {failed}",
             hint="`bikecast model show` has all scores",
         )
-    registry.load(verdict.version)
+    _see_that_it_can_be_asked(registry, verdict.version)
     return Verdict(registry.put_in_production(verdict.version), verdict.checks)
 
 
@@ -115,5 +115,13 @@ def rollback(registry: Registry) -> ModelVersion:
             f"version {now.version} is the first in production", hint="train and promote another"
         )
     earlier = registry.get(now.previous)
-    registry.load(earlier)
+    _see_that_it_can_be_asked(registry, earlier)
     return registry.put_back(earlier)
+
+
+def _see_that_it_can_be_asked(registry: Registry, version: ModelVersion) -> None:
+    try:
+        registry.load(version)
+    except Unavailable:
+        # Its file cannot be had now; that says nothing against it, and must not keep a worse one.
+        return

@@ -159,11 +159,12 @@ def _covered(actual: np.ndarray, levels: np.ndarray, low: str, high: str) -> flo
 def _net_flow(rows: pl.DataFrame) -> Scores:
     """MAE of a station-day's returns minus pickups, of the newest forecast issued by its midnight.
 
-    Only days with all their hours and both targets count; without any there is no such score. Hours
-    of 24 origins are no forecast of a day: each makes good what the one before had got wrong, and
-    the better they are at that the worse is their sum. One hour ahead, New York, 84 days before
-    2018-07-16, trees have a lower error of an hour's net flow than the count regression (RMSE 5.31
-    and 5.69 bikes) and a higher one of the day's sum (MAE 14.7 and 10.9).
+    Only days with both targets count, and with all their hours but one, as the clock may skip
+    it; without any there is no such score. Hours of 24 origins are no forecast of a day: each
+    makes good what the one before had got wrong, and the better they are at that the worse is
+    their sum. One hour ahead, New York, 84 days before 2018-07-16, trees have a lower error of
+    an hour's net flow than the count regression (RMSE 5.31 and 5.69 bikes) and a higher one of
+    the day's sum (MAE 14.7 and 10.9).
     """
     issued = rows.filter(pl.col("origin") <= pl.col("hour").dt.truncate("1d"))
     newest = issued.sort("origin").unique(KEYS, keep="last")

@@ -187,7 +187,10 @@ def pairs(origins: Ints, horizon: int) -> tuple[Ints, Ints]:
 
 
 def _number(station_id: str) -> int:
-    """The same in every history, whichever other stations are there; float32 holds it."""
+    """The same in every history, whichever other stations are there; float32 holds it.
+
+    Two of 2,200 stations have the same one in 13 of 100 systems; they are taken for one then.
+    """
     return crc32(station_id.encode()) % 2**24
 
 

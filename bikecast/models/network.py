@@ -130,7 +130,7 @@ class Network:
     fit had met 3.426 instead of 3.432 alone. With ``DECAY`` it was worse at those (3.467), after
     half a year at all (3.383 instead of 3.367), and day-ahead (4.000 instead of 3.989; two seeds).
 
-    :param grid: what will be asked; :param year: a year of history is there.
+    :param grid: what will be asked; :param year: a year of history is there, as in ``Task``.
     """
 
     def __init__(self, grid: Grid, year: bool) -> None:
@@ -183,7 +183,9 @@ class Network:
         return (level * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))).astype(np.float32)
 
     def explain(self, values: Floats, level: Floats) -> Floats:
-        """Integrated gradients from the mean row (Sundararajan et al. 2017, arXiv:1703.01365).
+        """Integrated gradients from the mean row of a station that nobody knows.
+
+        See Sundararajan et al. 2017, arXiv:1703.01365.
 
         What the steps leave of the sum, and what the mean row is off, belongs to the level; where
         a change is cut, it is cut of all.

@@ -202,7 +202,7 @@ class Registry:
     def load(self, version: ModelVersion) -> Explainable:
         """The fitted forecaster of a version.
 
-        :raises OtherRelease: for one whose code this release no longer has.
+        :raises OtherRelease: for one whose code or features this release does not have.
         """
         try:
             with self._reaching():

@@ -81,6 +81,17 @@ def test_from_challenger_to_production_and_back(registry):
     assert [v.version for v in registry.versions()] == [second.version, first.version]
 
 
+def test_the_way_back_needs_no_file_that_cannot_be_had(registry, tmp_path):
+    """What is known to be of another release is kept out, not what cannot be looked at now."""
+    scores = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
+    first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
+    registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
+    (tmp_path / "models").rename(tmp_path / "away")
+    with pytest.raises(Unavailable):
+        registry.load(first)
+    assert rollback(registry).version == first.version
+
+
 @pytest.fixture
 def server(database_url, tmp_path):
     """The URL of a real tracking server."""
