@@ -1,5 +1,6 @@
 """From challenger to production, and back: a gate that reads scores, and two moves."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bikecast.errors import Refused, Unavailable
@@ -90,7 +91,7 @@ def promote(
     """Put a version that passes the gate into production.
 
     :raises Refused: where it does not pass; :raises OtherRelease: where this release cannot ask
-        it. Nothing is changed then.
+        it; :raises Unavailable: where its file cannot be had. Nothing is changed then.
     """
     verdict = validate(registry, which, rmse_limit)
     if not verdict.passed:
@@ -99,7 +100,7 @@ def promote(
             f"version {verdict.version.version} stays out of production: {failed}",
             hint="`bikecast model show` has all scores",
         )
-    _see_that_it_can_be_asked(registry, verdict.version)
+    registry.load(verdict.version)
     return Verdict(registry.put_in_production(verdict.version), verdict.checks)
 
 
@@ -115,13 +116,7 @@ def rollback(registry: Registry) -> ModelVersion:
             f"version {now.version} is the first in production", hint="train and promote another"
         )
     earlier = registry.get(now.previous)
-    _see_that_it_can_be_asked(registry, earlier)
+    # A file that cannot be had now says nothing against it, and must not keep a worse one.
+    with suppress(Unavailable):
+        registry.load(earlier)
     return registry.put_back(earlier)
-
-
-def _see_that_it_can_be_asked(registry: Registry, version: ModelVersion) -> None:
-    try:
-        registry.load(version)
-    except Unavailable:
-        # Its file cannot be had now; that says nothing against it, and must not keep a worse one.
-        return

@@ -169,6 +169,18 @@ def test_what_decays_shrinks_and_nothing_else_does():
     assert [v.item() for v in values] == pytest.approx([0.95, 1.0])
 
 
+def test_rows_that_do_not_say_whose_they_are_teach_nothing_of_a_station(monkeypatch):
+    """Where all rows keep it to themselves, no station has a part of its own."""
+    monkeypatch.setattr(network, "EPOCHS", 1)
+    monkeypatch.setattr(network, "UNKNOWN_SHARE", 1.0)
+    flows = rows(500)
+    flows.values[:, NAMES.index("station")] = np.arange(500) % 2
+    made = Network(Grid(2, 1), year=True)
+    made.learn(flows, 500)
+    assert len(made.flows) == 2
+    assert not any(layers.own.any() for layers in made.layers)
+
+
 def test_further_ahead_nobody_is_told_apart(learned):
     """A day-ahead network knows no station."""
     first, second = learned.means(*of_stations(0, 1))
