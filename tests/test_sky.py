@@ -59,6 +59,38 @@ def test_rain_around_the_hour_is_summed():
     assert found["rain_day"] == 2 + 4 + 8 + 16 + 32
 
 
+def test_the_day_is_told_by_its_waking_hours():
+    """Means from six to ten in the evening; degrees also beside the day before, as is its rain."""
+    day = AT - 10
+    waking = range(day + 6, day + 22)
+    others = {day + 5: 320, day + 22: 320}
+    grid = sky(
+        temperature={**dict.fromkeys(waking, 20), **others, day - 24 + 6: 32, day - 24 + 5: 320},
+        wind_speed={day + 6: 16, day + 21: 32, **others},
+        cloud_cover={AT: 80, **others},
+        precipitation={day - 24 + 6: 1, day - 24 + 21: 2, day - 24 + 22: 4},
+    )
+    found = told(grid)
+    assert found["temperature_day"] == pytest.approx(20)
+    assert found["wind_day"] == pytest.approx(3)
+    assert found["cloud_day"] == pytest.approx(5)
+    assert found["warmer_than_day_before"] == pytest.approx(18)
+    assert found["rain_day_before"] == 3
+
+
+def test_single_hours_are_told_by_name():
+    """The next one, as services sum the rain of the hour before; a day ago, a week ago."""
+    found = told(
+        sky(
+            precipitation={AT + 1: 1, AT - 24: 2, AT - 168: 4},
+            temperature={AT: 20, AT - 168: 25},
+        )
+    )
+    hours = (found[name] for name in ("rain_next", "rain_yesterday", "rain_last_week"))
+    assert tuple(hours) == (1, 2, 4)
+    assert found["warmer_than_last_week"] == pytest.approx(-5)
+
+
 def test_what_is_unknown_is_not_a_number():
     """Without weather, without that of the hour, without that of the level."""
     history = small_history()
@@ -67,8 +99,11 @@ def test_what_is_unknown_is_not_a_number():
     assert all(np.isnan(column).all() for column in found.values())
     grid = sky()
     grid[AT] = np.nan
-    assert all(np.isnan(told(grid)[name]) for name in RELATIVE if name != "wet_usual")
+    known = {name for name, value in told(grid).items() if not np.isnan(value)}
+    days = {f"{name}_day" for name in ("temperature", "wind", "cloud")} | {"warmer_than_day_before"}
+    assert known == days | {"wet_usual", "rain_next", "rain_yesterday", "rain_last_week"}
     grid = sky()
     grid[LAST_WEEKS] = np.nan
     unknown = {name for name, value in told(grid).items() if np.isnan(value)}
-    assert unknown == {"temperature_change", "cloud_change", "wet_usual", "wet_change"}
+    of_level = {"temperature_change", "cloud_change", "wet_usual", "wet_change"}
+    assert unknown == of_level | {"rain_last_week", "warmer_than_last_week"}

@@ -7,6 +7,7 @@ import numpy as np
 from bikecast.features import LONGER, NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
 from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
+from bikecast.features.sky import RELATIVE
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
 from bikecast.models.rows import Rows, recency
@@ -36,21 +37,22 @@ _NEAR = [f"{what}_{side}" for what in ("holiday", "workday") for side in ("befor
 _DAY = [_AT[name] for name in ("holiday", *_NEAR)]
 _LONGER = [_AT[name] for name in LONGER]
 _RATIOS = [_AT["last_week"], _AT["yesterday"], _AT["missed"]]
-_WEATHER = slice(_AT[WEATHER[0]], _AT[WEATHER[-1]] + 1)
-_SCALES = np.array([10, 1, 10, 50, 50], np.float32)
+_WEATHER = [_AT[name] for name in (*WEATHER, *RELATIVE)]
+_RAIN = [_AT[name] for name in ("precipitation", *(n for n in RELATIVE if n.startswith("rain_")))]
+_WARMTH = [_AT[name] for name in ("temperature", "temperature_day", "temperature_change")]
 _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
 _DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))
 _COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
-_COLUMN_OF += [_WEATHER.start, *range(_WEATHER.start, _WEATHER.stop), _WEATHER.start]
+_COLUMN_OF += [*_WEATHER, *_WEATHER, *_RAIN, *_RAIN, *_WARMTH]
 _MEMBERSHIP = membership(NAMES[i] for i in _COLUMN_OF)
 """Of the columns of the design, each for the feature that it is made of."""
 
 
 def design(values: Floats) -> Floats:
-    """Columns of the regression: [rows, features] → [rows, columns], nothing unknown, all finite.
+    """Columns of the regression: [rows, features] → [rows, columns], NaN where weather is unknown.
 
     Hour by kind of day; parts of the level and recent ratios relative to the level; the last
-    hours faded by the step; weather with a column that says whether it is there.
+    hours faded by the step; weather by kind of day.
     """
     step, hour = values[:, _AT["step"]], values[:, _AT["hour"]].astype(np.int64)
     workday, returns = values[:, _AT["workday"]], values[:, _AT["returns"]]
@@ -58,8 +60,11 @@ def design(values: Floats) -> Floats:
     slot = hour + 24 * workday.astype(np.int64)
     longer = np.clip(values[:, _LONGER], -MOST_CHANGE, MOST_CHANGE)
     fade = np.exp(-step / FADE_HOURS)[:, None]
-    weather = values[:, _WEATHER] / _SCALES
-    there = np.isfinite(weather).all(axis=1, keepdims=True)
+    day = workday[:, None]
+    weather, rain = values[:, _WEATHER], np.log1p(values[:, _RAIN])
+    sky = np.concatenate(
+        [weather, weather * day, rain, rain * day, values[:, _WARMTH] ** 2], axis=1
+    )
     columns = [
         np.eye(48, dtype=np.float32)[slot],
         returns[:, None],
@@ -68,18 +73,18 @@ def design(values: Floats) -> Floats:
         values[:, _PARTS] - log_level,
         values[:, _RATIOS],
         longer,
-        longer * workday[:, None],
+        longer * day,
         values[:, _LONG],
         values[:, _SHORT] * fade,
-        there,
-        np.where(there, weather, 0),
-        np.where(there, weather[:, :1] ** 2, 0),
     ]
-    return np.nan_to_num(np.concatenate(columns, axis=1).astype(np.float32))
+    known = np.nan_to_num(np.concatenate(columns, axis=1))
+    return np.concatenate([known, sky], axis=1).astype(np.float32)
 
 
 class CountRegression:
     """Poisson regression with the logarithm of the level as offset, for all stations at once.
+
+    With observed weather, day-ahead, 84 days before 2018-07-16: MAE 3.558 instead of 3.945 without.
 
     Chosen on evidence, MAE in bikes per station-hour, day-ahead, New York. Three stations, 28 days
     from 2018-04-22, pickups: this regression 3.79, 4-week mean 4.53, exponential smoothing with a
@@ -107,6 +112,9 @@ class CountRegression:
         chosen = np.random.default_rng(SEED).random(len(rows.actual)) < share
         fitted = rows.where(chosen)
         x = design(fitted.values)
+        count = np.maximum(np.isfinite(x).sum(axis=0), 1)
+        self.centre = np.nan_to_num(x).sum(axis=0, dtype=float) / count
+        x = self._design(fitted.values)
         spread = x.std(axis=0)
         used = np.ptp(x, axis=0) > 0  # the spread of a constant is not quite 0
         used[_DAY_COLUMNS] &= _days_seen(x[:, _DAY_COLUMNS], fitted.hour // 24) >= LEAST_DAYS
@@ -120,16 +128,21 @@ class CountRegression:
         self.coefficients = np.zeros(x.shape[1])
         ridge = model.fit_regularized(alpha=RIDGE, L1_wt=0, opt_method="bfgs")
         self.coefficients[used] = ridge.params / spread[used]
-        self.centre = x.mean(axis=0)
+
+    def _design(self, values: Floats) -> Floats:
+        """What is unknown counts as its mean in the fit."""
+        x = design(values)
+        found: Floats = np.where(np.isnan(x), self.centre, x)
+        return found
 
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
-        change = np.clip(design(values) @ self.coefficients, -MOST_CHANGE, MOST_CHANGE)
+        change = np.clip(self._design(values) @ self.coefficients, -MOST_CHANGE, MOST_CHANGE)
         return (level * np.exp(change)).astype(np.float32)
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Terms relative to their mean in the rows of the fit; what is cut, is cut of them all."""
-        terms = (design(values) - self.centre) * self.coefficients
+        terms = (self._design(values) - self.centre) * self.coefficients
         logs = terms @ _MEMBERSHIP + (self.centre @ self.coefficients) * ALL_IN_LEVEL
         most = np.maximum(np.abs(logs.sum(axis=1, keepdims=True)), MOST_CHANGE)
         cut: Floats = (logs * (MOST_CHANGE / most)).astype(np.float32)
