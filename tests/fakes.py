@@ -105,6 +105,7 @@ class FakeSource:
     current: Published | None = None
     broken: bool = False
     loads: int = 0
+    system_id: str = NEW_YORK.system_id
 
     def newest(self) -> Issue | None:
         """The issue it was given."""

@@ -19,8 +19,8 @@ from bikecast.cli.open import (
     opened,
 )
 from bikecast.cli.terminal import errors, output, print_json, print_table
-from bikecast.config import read_settings
-from bikecast.errors import InputError
+from bikecast.config import Settings, read_settings
+from bikecast.errors import InputError, Unavailable
 from bikecast.explanation import BALANCE, Explanation, explain_hours
 from bikecast.features.groups import GROUPS
 from bikecast.history import HOUR
@@ -42,8 +42,7 @@ def serve(
 
     settings = read_settings()
     with opened(settings) as database:
-        database.store.check_readable()
-        chosen = chosen_system(database.store, system or settings.system)
+        chosen = _served(settings, database.store, system or settings.system)
         ended_by = do_serve(
             dataclasses.replace(
                 settings,
@@ -58,6 +57,22 @@ def serve(
         raise KeyboardInterrupt
     if ended_by:
         raise typer.Exit(128 + ended_by)
+
+
+def _served(settings: Settings, store: Store, asked: str) -> str:
+    """The system to serve; with the database gone, the one asked for whose forecast is kept."""
+    from bikecast.serve.kept import KeptTable
+    from bikecast.serve.server import kept_folder
+
+    try:
+        store.check_readable()
+        return chosen_system(store, asked)
+    except Unavailable as error:
+        if not asked or not KeptTable(kept_folder(settings.data_dir, asked)).there:
+            raise
+        told = f"{error}; serving the last forecast of {asked} until it answers"
+        errors.print(told, highlight=False, soft_wrap=True)
+        return asked
 
 
 def predict(

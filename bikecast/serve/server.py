@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -19,6 +20,7 @@ from bikecast.config import Settings
 from bikecast.errors import InputError, InUse, Unavailable
 from bikecast.serve.app import create_app
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.kept import KeptTable
 from bikecast.serve.source import TableSource
 
 THREADS = 4
@@ -186,9 +188,14 @@ def _load(settings: Settings, source: TableSource) -> Flask:
     server_log, ours = logging.getLogger("gunicorn.error"), logging.getLogger("bikecast")
     ours.handlers = server_log.handlers
     ours.setLevel(server_log.level)
-    current = CurrentTable(source)
+    current = CurrentTable(source, KeptTable(kept_folder(settings.data_dir, source.system_id)))
     current.follow()
     return create_app(current, settings)
+
+
+def kept_folder(data_dir: Path, system_id: str) -> Path:
+    """Where the last table of a system lies, whatever its name is made of."""
+    return data_dir / "served" / f"system-{quote(system_id, safe='')}"
 
 
 def _leave_worker(code: object) -> None:

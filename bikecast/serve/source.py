@@ -30,6 +30,11 @@ class Published:
 class TableSource(Protocol):
     """Hands out the newest forecast of one system; may raise whenever it cannot be reached."""
 
+    @property
+    def system_id(self) -> str:
+        """The system whose forecasts these are; never raises."""
+        ...
+
     def newest(self) -> Issue | None:
         """The newest issue, or None before the first; cheap, asked every few seconds."""
         ...
