@@ -25,6 +25,8 @@ from bikecast.serve.answers import (
 )
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.explain import Explainer
+from bikecast.serve.feed import StationFeed
+from bikecast.serve.headers import may_be_kept
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
@@ -44,7 +46,7 @@ def answer(document: Any, status: int = 200, mimetype: str = "application/json")
 def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float]) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
-    explainer = Explainer(current)
+    explainer, station_feed = Explainer(current), StationFeed()
 
     def context() -> Context:
         return Context(settings.model_name, settings.stale_after, now())
@@ -84,20 +86,30 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
     def model() -> Response:
         """The model in production and the table it made."""
         asked = table()
-        return answer(_model(asked, provenance(asked, context())))
+        known = provenance(asked, context())
+        return may_be_kept(answer(_model(asked, known)), asked, known["stale"])
 
     @api.get("/stations")
     def stations() -> Response:
         """The stations that can be asked for."""
         asked = table()
-        return answer(
-            {
-                "system_id": asked.system.system_id,
-                "timezone": asked.system.timezone,
-                "stations": station_entries(asked),
-                **provenance(asked, context()),
-            }
-        )
+        known = provenance(asked, context())
+        document = {
+            "system_id": asked.system.system_id,
+            "timezone": asked.system.timezone,
+            "stations": station_entries(asked),
+            **known,
+        }
+        return may_be_kept(answer(document), asked, known["stale"])
+
+    @api.get("/station_forecast.json")
+    def feed() -> Response:
+        """The coming day of all stations, in the manner of GBFS."""
+        _query()
+        asked = table()
+        known = provenance(asked, context())
+        body = Response(station_feed.text(asked, known), mimetype="application/json")
+        return may_be_kept(body, asked, known["stale"])
 
     @api.get("/stations/<path:station_id>/forecast")
     def forecast(station_id: str) -> Response:
@@ -107,7 +119,9 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
         known = provenance(asked, context())
         hours, why = _hours(query), _asks_why(query)
         found = station_forecast(asked, station_id, hours, known)
-        return answer(explained_forecast(asked, found, explainer.explain) if why else found)
+        if why:  # an explanation may be missing for a moment
+            return answer(explained_forecast(asked, found, explainer.explain))
+        return may_be_kept(answer(found), asked, known["stale"])
 
     @api.get("/stations/<path:station_id>/stock")
     def stock(station_id: str) -> Response:

@@ -4,12 +4,13 @@ import logging
 import time
 from collections.abc import Callable
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from bikecast.config import Settings
 from bikecast.serve.api import answer, blueprint
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.headers import attach
 from bikecast.serve.problems import INTERNAL, Problem, from_http
 
 MAX_BODY = 1_000_000
@@ -27,6 +28,7 @@ def create_app(
     """
     app = Flask("bikecast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    attach(app)
     app.register_blueprint(blueprint(current, settings, now))
 
     def refuse(problem: Problem) -> Response:
@@ -41,7 +43,8 @@ def create_app(
         return response
 
     def fail(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        named = request.method, request.path, g.request_id
+        log.error("%s %s failed, request %s", *named, exc_info=error)
         detail = "the service failed on this request; its log says why"
         return refuse(Problem(INTERNAL, detail))
 
