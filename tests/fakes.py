@@ -106,6 +106,7 @@ class FakeSource:
     broken: bool = False
     loads: int = 0
     system_id: str = NEW_YORK.system_id
+    database: str = "made up"
 
     def newest(self) -> Issue | None:
         """The issue it was given."""

@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -26,6 +26,9 @@ from bikecast.features.groups import GROUPS
 from bikecast.history import HOUR
 from bikecast.records import MAX_HORIZON, TARGETS, Issue
 from bikecast.store import Store
+
+if TYPE_CHECKING:
+    from bikecast.serve.table import ForecastTable
 
 
 def serve(
@@ -60,19 +63,34 @@ def serve(
 
 
 def _served(settings: Settings, store: Store, asked: str) -> str:
-    """The system to serve; with the database gone, the one asked for whose forecast is kept."""
-    from bikecast.serve.kept import KeptTable
-    from bikecast.serve.server import kept_folder
+    """The system to serve; where its server is gone, the one whose last forecast is kept.
 
+    Where none is asked for, it is the only one of which there is any.
+    """
     try:
         store.check_readable()
         return chosen_system(store, asked)
     except Unavailable as error:
-        if not asked or not KeptTable(kept_folder(settings.data_dir, asked)).there:
+        kept = _kept(settings, store.place, asked)
+        if kept is None:
             raise
-        told = f"{error}; serving the last forecast of {asked} until it answers"
+        chosen = kept.system.system_id
+        told = f"{error}; serving the forecast of {chosen} as of {kept.as_of} until it answers"
         errors.print(told, highlight=False, soft_wrap=True)
-        return asked
+        return chosen
+
+
+def _kept(settings: Settings, database: str, asked: str) -> "ForecastTable | None":
+    from bikecast.serve.kept import KeptTable, kept_systems
+    from bikecast.serve.server import kept_folder, kept_folders
+
+    folders = [kept_folder(settings, database, asked)]
+    try:
+        if not asked:
+            folders = kept_systems(kept_folders(settings, database))
+        return KeptTable(folders[0]).load() if len(folders) == 1 else None
+    except (OSError, ValueError):
+        return None
 
 
 def predict(

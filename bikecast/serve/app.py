@@ -11,6 +11,7 @@ from bikecast.config import Settings
 from bikecast.serve.api import answer, blueprint
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.headers import attach
+from bikecast.serve.metrics import Metrics
 from bikecast.serve.problems import INTERNAL, Problem, from_http
 
 MAX_BODY = 1_000_000
@@ -28,8 +29,11 @@ def create_app(
     """
     app = Flask("bikecast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    metrics = Metrics(current, settings.model_name, now)
+    # What comes first before a request comes last behind it: the time is that of all the others.
+    metrics.attach(app)
     attach(app)
-    app.register_blueprint(blueprint(current, settings, now))
+    app.register_blueprint(blueprint(current, settings, now, metrics))
 
     def refuse(problem: Problem) -> Response:
         simulated = current.table is not None and current.table.simulated

@@ -2,27 +2,26 @@
 
 A file is one line of JSON, padded with spaces to whole pages, and behind it the values as they lie
 in memory. It is replaced by a rename, so that whoever has mapped the old one keeps it until he lets
-go.
+go; written in place, or cut, it would end the processes that have it mapped.
 """
 
 import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from bikecast.records import Issue, Station, System
-from bikecast.serve.table import ForecastTable, arranged
+from bikecast.records import TARGETS, Issue, Station, System
+from bikecast.serve.table import VALUES, ForecastTable, arranged
 
 FORMAT: Final = 1
 """Of the file, and in its name: releases that share a folder look at files of their own format."""
+NAME: Final = f"forecast-{FORMAT}.table"
 _PAGE = 4096
 
 
@@ -34,12 +33,17 @@ class KeptTable:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file = folder / f"forecast-{FORMAT}.table"
+        self._file = folder / NAME
 
-    @property
-    def there(self) -> bool:
-        """Whether a table was kept."""
-        return self._file.exists()
+    def written(self) -> float:
+        """When the table was put there, seconds since 1970; 0 where there is none.
+
+        :raises OSError: where the folder cannot be looked into.
+        """
+        try:
+            return self._file.stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return 0.0
 
     def load(self) -> ForecastTable | None:
         """The table as it lies on disk, its values mapped; None where there is none.
@@ -49,22 +53,24 @@ class KeptTable:
         """
         try:
             file = self._file.open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         with file:
             try:
                 said = json.loads(file.readline())
                 shape, start = tuple(said["shape"]), file.tell()
+                if shape != (len(said["stations"]), shape[1], len(TARGETS), len(VALUES)):
+                    raise ValueError(f"its shape is {shape}")
                 if os.fstat(file.fileno()).st_size != start + 8 * math.prod(shape):
-                    raise ValueError("not whole")
+                    raise ValueError("it is not whole")
                 return _table(said, np.memmap(file, np.float64, "r", start, shape))
-            except (KeyError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(f"{self._file} is no table: {error}") from error
 
     def keep(self, table: ForecastTable) -> None:
         """Put a table in the place of the one that is there; whole or not at all.
 
-        Only for who is inside of :meth:`alone`: the unfinished file has the same name for all.
+        Only for who has the :meth:`lock`: the unfinished file has the same name for all.
 
         :raises OSError: where the disk is full, or may not be written.
         """
@@ -82,28 +88,29 @@ class KeptTable:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    @contextmanager
-    def alone(self, *, wait: bool) -> Iterator[bool]:
-        """Whether no other worker is loading a table; nobody else begins to while this lasts.
+    def lock(self) -> BinaryIO | None:
+        """The right to load and keep a table, until it is closed; None where another has it.
 
-        The kernel lets go for a worker that is killed. Where the folder cannot be written nobody
-        can be kept out: each loads for itself.
+        The kernel gives it back for a worker that is killed.
 
-        :param wait: until nobody else is.
+        :raises OSError: where there can be no such file, or no locks on it.
         """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = (self._folder / "loading.lock").open("wb")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = (self._folder / "loading.lock").open("w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
         except OSError:
-            yield True
-            return
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                alone = True
-            except BlockingIOError:
-                alone = False
-            yield alone
+            file.close()
+            raise
+        return file
+
+
+def kept_systems(folder: Path) -> list[Path]:
+    """The folders in a folder that hold a table."""
+    return sorted(file.parent for file in folder.glob(f"*/{NAME}"))
 
 
 def _document(table: ForecastTable) -> dict[str, Any]:

@@ -112,12 +112,14 @@ def running(program: str, *arguments: str) -> Iterator[Running]:
         process.stdout.close()
 
 
-def by_command(database_url: str, data_dir: Path) -> subprocess.Popen[str]:
+def by_command(
+    database_url: str, data_dir: Path, system: str = NEW_YORK.system_id
+) -> subprocess.Popen[str]:
     """`bikecast serve` of the made-up city, with settings from the environment."""
     settings = {
         "BIKECAST_DATABASE_URL": database_url,
         "BIKECAST_DATA_DIR": str(data_dir),
-        "BIKECAST_SYSTEM": NEW_YORK.system_id,
+        "BIKECAST_SYSTEM": system,
     }
     return subprocess.Popen(
         [sys.executable, "-m", "bikecast", "serve", "--bind", "127.0.0.1:0"],
@@ -205,6 +207,39 @@ def test_a_new_issue_appears_without_a_restart(
         assert service.process.returncode == 0
 
 
+def test_whichever_worker_is_asked_tells_what_all_of_them_counted(tmp_path: Path) -> None:
+    """Also of one that was killed; its successor counts on."""
+    with running(INSIDE_A_BLOCK, str(TESTS), str(tmp_path)) as service:
+        until(lambda: len(workers_of(service)) == 2)
+        pids = workers_of(service)
+        for _ in range(40):
+            # Each on a connection of its own, so that both workers get some.
+            httpx.get(service.client.base_url.join("/stations"))
+        assert {requests_of(service, "/stations") for _ in range(10)} == {40}
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: len(workers_of(service)) == 2 and pids[0] not in workers_of(service))
+        for _ in range(10):
+            httpx.get(service.client.base_url.join("/stations"))
+        assert {requests_of(service, "/stations") for _ in range(10)} == {50}
+
+
+def workers_of(service: Running) -> list[int]:
+    """The processes below the service's own."""
+    pid = service.process.pid
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def requests_of(service: Running, route: str) -> float:
+    """What is told of a route's good answers."""
+    told = httpx.get(service.client.base_url.join("/metrics")).text
+    (line,) = [
+        line
+        for line in told.splitlines()
+        if line.startswith("bikecast_requests_total{") and f'route="{route}"' in line
+    ]
+    return float(line.split()[-1])
+
+
 def test_it_goes_on_answering_when_the_database_is_gone(
     filled: Store, database_url: str, tmp_path: Path
 ) -> None:
@@ -222,27 +257,51 @@ def test_it_goes_on_answering_when_the_database_is_gone(
         until(lambda: "database" not in str(service.client.get("/ready").json()["reasons"]))
 
 
+@pytest.mark.parametrize("system", [NEW_YORK.system_id, ""])
 def test_a_restart_without_the_database_serves_the_last_forecast(
-    filled: Store, database_url: str, tmp_path: Path
+    filled: Store, database_url: str, tmp_path: Path, system: str
 ) -> None:
     """It says so at the start and in `/ready`, and takes a newer one once the database is back."""
     with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
         before = service.predict(station_id="A.10")
-    with database_gone(database_url):
-        process = by_command(database_url, tmp_path)
-        assert process.stderr is not None
-        try:
+    process = None
+    try:
+        with database_gone(database_url):
+            process = by_command(database_url, tmp_path, system)
+            assert process.stderr is not None
             told = process.stderr.readline() + process.stderr.readline()
-            assert "serving the last forecast of made-up until it answers" in told
+            assert "serving the forecast of made-up as of 2018-07-16T00:00:00-04:00 until" in told
             url = told.split()[-1]
-            with httpx.Client(base_url=url, timeout=30) as client:
-                after = client.post("/predict", json={"station_id": "A.10"}).json()
-                assert after["pickups"] == before["pickups"]
-                assert "database" in str(client.get("/ready").json()["reasons"])
-        finally:
+            after = httpx.post(f"{url}/predict", json={"station_id": "A.10"}).json()
+            assert after["pickups"] == before["pickups"]
+            assert "database" in str(httpx.get(f"{url}/ready").json()["reasons"])
+        until(lambda: "database" not in str(httpx.get(f"{url}/ready").json()["reasons"]))
+    finally:
+        if process is not None:
             process.terminate()
             process.communicate(timeout=30)
     assert process.returncode == 143
+
+
+@pytest.mark.parametrize("harm", ["another system", "another database", "no table"])
+def test_without_the_database_nothing_else_is_served(
+    filled: Store, database_url: str, tmp_path: Path, harm: str
+) -> None:
+    """Not what is kept of another system or database, nor a file that is no table."""
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        service.predict(station_id="A.10")
+    url, system = database_url, NEW_YORK.system_id
+    if harm == "another system":
+        system = "elsewhere"
+    elif harm == "another database":
+        url = sa.make_url(url).set(database="gone").render_as_string(hide_password=False)
+    else:
+        (kept,) = tmp_path.glob("served/*/*/*.table")
+        kept.write_text("none")
+    with database_gone(database_url):
+        process = by_command(url, tmp_path, system)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 3 and "serving" not in told
 
 
 @contextmanager

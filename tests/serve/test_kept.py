@@ -1,5 +1,7 @@
 """The table on disk: mapped, whole, and nobody else's."""
 
+import errno
+import fcntl
 import os
 from dataclasses import fields, replace
 from datetime import datetime
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from fakes import published
 
-from bikecast.serve.kept import KeptTable
+from bikecast.serve.kept import KeptTable, kept_systems
 from bikecast.serve.table import ForecastTable, build_table
 
 
@@ -17,7 +19,9 @@ from bikecast.serve.table import ForecastTable, build_table
 def kept(tmp_path: Path) -> KeptTable:
     """A folder with the made-up city's table."""
     found = KeptTable(tmp_path / "there")
-    with found.alone(wait=True):
+    lock = found.lock()
+    assert lock is not None
+    with lock:
         found.keep(build_table(published()))
     return found
 
@@ -56,10 +60,10 @@ def test_a_table_that_is_in_use_stays_when_another_takes_its_place(kept: KeptTab
 def test_nothing_kept_is_no_error(tmp_path: Path) -> None:
     """As before the first issue."""
     found = KeptTable(tmp_path / "not there")
-    assert found.load() is None and not found.there
+    assert found.load() is None and found.written() == 0
 
 
-@pytest.mark.parametrize("harm", ["cut off", "no JSON", "another's JSON", "empty"])
+@pytest.mark.parametrize("harm", ["cut off", "no JSON", "another's JSON", "empty", "flat", "late"])
 def test_a_file_that_is_not_whole_is_refused(kept: KeptTable, tmp_path: Path, harm: str) -> None:
     """By name, and not with a mapping that ends in a signal."""
     file = the_file(tmp_path)
@@ -70,6 +74,8 @@ def test_a_file_that_is_not_whole_is_refused(kept: KeptTable, tmp_path: Path, ha
             "no JSON": b"\xff" + content,
             "another's JSON": b"[1]\n",
             "empty": b"",
+            "flat": content.replace(b'"shape": [2, 168, 2, 8]', b'"shape": [5376]', 1),
+            "late": content.replace(b'"start": "2018-07-16', b'"start": "9999-12-31', 1),
         }[harm]
     )
     with pytest.raises(ValueError, match="forecast-1.table is no table"):
@@ -93,13 +99,34 @@ def test_a_full_disk_leaves_the_old_table(
     assert len(list((tmp_path / "there").iterdir())) == 2  # the table and the lock
 
 
-def test_one_loads_and_the_others_do_not(kept: KeptTable) -> None:
-    """Two at once would load the same twice."""
-    with kept.alone(wait=False) as first:
-        with kept.alone(wait=False) as second:
-            assert (first, second) == (True, False)
-    with kept.alone(wait=False) as third:
-        assert third
+def test_one_has_the_right_to_load_and_the_others_have_not(kept: KeptTable) -> None:
+    """Until it is given back."""
+    first = kept.lock()
+    assert first is not None and kept.lock() is None
+    first.close()
+    second = kept.lock()
+    assert second is not None
+    second.close()
+
+
+def test_where_nothing_can_be_locked_that_is_an_error(
+    kept: KeptTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network drives: nobody may take himself for the only one."""
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(OSError, match="No locks"):
+        kept.lock()
+
+
+def test_the_folders_with_a_table_are_found(kept: KeptTable, tmp_path: Path) -> None:
+    """Those without are not."""
+    (tmp_path / "empty").mkdir()
+    assert kept_systems(tmp_path) == [tmp_path / "there"]
+    assert kept_systems(tmp_path / "nowhere") == []
 
 
 def test_only_its_user_reads_it(kept: KeptTable, tmp_path: Path) -> None:
