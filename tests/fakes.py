@@ -105,6 +105,8 @@ class FakeSource:
     current: Published | None = None
     broken: bool = False
     loads: int = 0
+    system_id: str = NEW_YORK.system_id
+    database: str = "made up"
 
     def newest(self) -> Issue | None:
         """The issue it was given."""

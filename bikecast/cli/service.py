@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,13 +19,16 @@ from bikecast.cli.open import (
     opened,
 )
 from bikecast.cli.terminal import errors, output, print_json, print_table
-from bikecast.config import read_settings
-from bikecast.errors import InputError
+from bikecast.config import Settings, read_settings
+from bikecast.errors import InputError, Unavailable
 from bikecast.explanation import BALANCE, Explanation, explain_hours
 from bikecast.features.groups import GROUPS
 from bikecast.history import HOUR
 from bikecast.records import MAX_HORIZON, TARGETS, Issue
 from bikecast.store import Store
+
+if TYPE_CHECKING:
+    from bikecast.serve.table import ForecastTable
 
 
 def serve(
@@ -42,8 +45,7 @@ def serve(
 
     settings = read_settings()
     with opened(settings) as database:
-        database.store.check_readable()
-        chosen = chosen_system(database.store, system or settings.system)
+        chosen = _served(settings, database.store, system or settings.system)
         ended_by = do_serve(
             dataclasses.replace(
                 settings,
@@ -58,6 +60,37 @@ def serve(
         raise KeyboardInterrupt
     if ended_by:
         raise typer.Exit(128 + ended_by)
+
+
+def _served(settings: Settings, store: Store, asked: str) -> str:
+    """The system to serve; where its server is gone, the one whose last forecast is kept.
+
+    Where none is asked for, it is the only one of which there is any.
+    """
+    try:
+        store.check_readable()
+        return chosen_system(store, asked)
+    except Unavailable as error:
+        kept = _kept(settings, store.place, asked)
+        if kept is None:
+            raise
+        chosen = kept.system.system_id
+        told = f"{error}; serving the forecast of {chosen} as of {kept.as_of} until it answers"
+        errors.print(told, highlight=False, soft_wrap=True)
+        return chosen
+
+
+def _kept(settings: Settings, database: str, asked: str) -> "ForecastTable | None":
+    from bikecast.serve.kept import KeptTable, kept_systems
+    from bikecast.serve.server import kept_folder, kept_folders
+
+    folders = [kept_folder(settings, database, asked)]
+    try:
+        if not asked:
+            folders = kept_systems(kept_folders(settings, database))
+        return KeptTable(folders[0]).load() if len(folders) == 1 else None
+    except (OSError, ValueError):
+        return None
 
 
 def predict(

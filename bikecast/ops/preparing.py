@@ -183,10 +183,11 @@ def wait_healthy(site: Site, colours: dict[Host, str]) -> None:
         )
 
 
-def try_out(site: Site, release: str, colours: dict[Host, str]) -> None:
+def try_out(site: Site, release: str, colours: dict[Host, str], *, reaching: bool = False) -> None:
     """Smoke-test a release on every host.
 
     :param colours: the colour to ask; empty: whatever riders get.
+    :param reaching: each must reach its database.
     :raises Refused: naming the host, the request and the answer.
     """
     if site.dry:
@@ -204,7 +205,7 @@ def try_out(site: Site, release: str, colours: dict[Host, str]) -> None:
         with host.tunnel(front.port) as port:
             ask = asking(port, front.tls, colours[host])
             try:
-                return smoke(ask, release, env.release.smoke_station)
+                return smoke(ask, release, env.release.smoke_station, reaching=reaching)
             except Refused as error:
                 error.what = f"{host.name}: {error.what}"
                 raise
@@ -227,7 +228,8 @@ def prepare(
     start_proxies(site, states)
     set_aside(site, states)
     start_idle(site, states, target, back=back)
-    try_out(site, target.release, {h: s.idle for h, s in states.items()})
+    # A way back must be open while the database is down; a way forward is not.
+    try_out(site, target.release, {h: s.idle for h, s in states.items()}, reaching=migrating)
 
 
 def swap_refresher(site: Site, states: States, colours: dict[Host, str], target: Target) -> None:

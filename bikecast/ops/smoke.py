@@ -4,6 +4,7 @@ import http.client
 import json
 import math
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,21 +12,33 @@ from bikecast.errors import Refused
 from bikecast.ops.environment import Tls
 
 ANSWER_WITHIN = 10  # seconds
+REACHED_WITHIN = 15.0  # seconds; longer than it waits for a connection
 
 Ask = Callable[[str, str, Any], tuple[int, Any]]
 
 
-def smoke(ask: Ask, release: str, station: str = "") -> str:
+def smoke(ask: Ask, release: str, station: str = "", *, reaching: bool = False) -> str:
     """Ask what riders ask, and what proves that it is this release which answers.
 
     :param ask: sends a method, a path and a document; returns the status and the answer.
     :param release: the short commit that the service must say it was built from; may be empty.
     :param station: the one to forecast; by default the first of all.
+    :param reaching: it must reach its database, too: it could answer from the forecast that another
+        release left on the host's disk.
     :returns: what was seen, in one line.
     :raises Refused: naming the request that went wrong and the answer.
     """
     expect(ask, "GET", "/health")
     ready = expect(ask, "GET", "/ready")
+    until = time.monotonic() + REACHED_WITHIN
+    while reaching and _without_database(ready) and time.monotonic() < until:
+        time.sleep(0.5)
+        ready = expect(ask, "GET", "/ready")
+    if reaching and _without_database(ready):
+        raise Refused(
+            "GET /ready says that the database does not answer",
+            hint="see whether this host reaches it, with the password of the environment",
+        )
     version = expect(ask, "GET", "/version")
     built_from = str(version.get("commit") or "")
     if release and not built_from.startswith(release.removesuffix("-dirty")):
@@ -45,6 +58,10 @@ def smoke(ask: Ask, release: str, station: str = "") -> str:
         raise Refused(f"POST /predict for {station} answers {means} as means")
     model = answer.get("model", {}).get("version", "?")
     return f"{station}: model {model}, as of {answer.get('as_of')}, {ready.get('status')}"
+
+
+def _without_database(ready: Any) -> bool:
+    return any("database" in str(reason) for reason in ready.get("reasons") or [])
 
 
 def _is_rate(value: object) -> bool:

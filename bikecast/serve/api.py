@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from pydantic import ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -25,6 +25,9 @@ from bikecast.serve.answers import (
 )
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.explain import Explainer
+from bikecast.serve.feed import StationFeed
+from bikecast.serve.headers import may_be_kept
+from bikecast.serve.metrics import Metrics
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
@@ -41,13 +44,20 @@ def answer(document: Any, status: int = 200, mimetype: str = "application/json")
     return Response(body, status, mimetype=mimetype)
 
 
-def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float]) -> Blueprint:
+def blueprint(
+    current: CurrentTable, settings: Settings, now: Callable[[], float], metrics: Metrics
+) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
-    explainer = Explainer(current)
+    explainer, station_feed = Explainer(current), StationFeed()
 
     def context() -> Context:
         return Context(settings.model_name, settings.stale_after, now())
+
+    def where_from(asked: ForecastTable) -> Provenance:
+        known = provenance(asked, context())
+        g.stale = known["stale"]
+        return known
 
     def table() -> ForecastTable:
         if current.table is None:
@@ -62,10 +72,15 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
     @api.get("/ready")
     def ready() -> Response:
         """Whether forecasts can be answered, and what is wrong with them if so."""
-        known = provenance(table(), context())
+        known = where_from(table())
         reasons = ["the data are stale"] if known["stale"] else []
         reasons += [] if current.reachable else ["the database does not answer"]
         return answer({"status": "degraded" if reasons else "ok", "reasons": reasons, **known})
+
+    @api.get("/metrics")
+    def told() -> Response:
+        """What the workers counted, for Prometheus."""
+        return metrics.answer()
 
     @api.get("/version")
     def version() -> Response:
@@ -84,30 +99,42 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
     def model() -> Response:
         """The model in production and the table it made."""
         asked = table()
-        return answer(_model(asked, provenance(asked, context())))
+        known = where_from(asked)
+        return may_be_kept(answer(_model(asked, known)), asked, known["stale"])
 
     @api.get("/stations")
     def stations() -> Response:
         """The stations that can be asked for."""
         asked = table()
-        return answer(
-            {
-                "system_id": asked.system.system_id,
-                "timezone": asked.system.timezone,
-                "stations": station_entries(asked),
-                **provenance(asked, context()),
-            }
-        )
+        known = where_from(asked)
+        document = {
+            "system_id": asked.system.system_id,
+            "timezone": asked.system.timezone,
+            "stations": station_entries(asked),
+            **known,
+        }
+        return may_be_kept(answer(document), asked, known["stale"])
+
+    @api.get("/station_forecast.json")
+    def feed() -> Response:
+        """The coming day of all stations, in the manner of GBFS."""
+        _query()
+        asked = table()
+        known = where_from(asked)
+        body = Response(station_feed.text(asked, known), mimetype="application/json")
+        return may_be_kept(body, asked, known["stale"])
 
     @api.get("/stations/<path:station_id>/forecast")
     def forecast(station_id: str) -> Response:
         """The coming hours of one station."""
         query = _query("hours", "explain")
         asked = table()
-        known = provenance(asked, context())
+        known = where_from(asked)
         hours, why = _hours(query), _asks_why(query)
         found = station_forecast(asked, station_id, hours, known)
-        return answer(explained_forecast(asked, found, explainer.explain) if why else found)
+        if why:  # an explanation may be missing for a moment
+            return answer(explained_forecast(asked, found, explainer.explain))
+        return may_be_kept(answer(found), asked, known["stale"])
 
     @api.get("/stations/<path:station_id>/stock")
     def stock(station_id: str) -> Response:
@@ -115,7 +142,7 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
         query = _query("at", "hours", "bikes")
         asked = table()
         question = StockQuery(query.get("at", DEFAULT_AT), _hours(query), _bikes(query))
-        known = provenance(asked, context())
+        known = where_from(asked)
         return answer(station_stock(asked, station_id, question, known))
 
     @api.post("/predict")
@@ -128,7 +155,7 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
         except ValidationError as error:
             raise invalid(error) from None
         why = _asks_why(query)
-        found = prediction(asked, question, provenance(asked, context()))
+        found = prediction(asked, question, where_from(asked))
         return answer(explained(asked, found, explainer.explain) if why else found)
 
     @api.post("/predict/batch")
@@ -146,7 +173,7 @@ def blueprint(current: CurrentTable, settings: Settings, now: Callable[[], float
                 f"{len(body.predictions)} predictions asked for at once; "
                 f"send up to {MAX_BATCH} at a time",
             )
-        known = provenance(asked, context())
+        known = where_from(asked)
         answers = [_item(asked, known, i, item) for i, item in enumerate(body.predictions)]
         return answer({"predictions": answers, **_simulated(asked)})
 

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from bikecast.config import Settings
 from bikecast.serve.api import answer, blueprint
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.headers import attach
+from bikecast.serve.metrics import Metrics
 from bikecast.serve.problems import INTERNAL, Problem, from_http
 
 MAX_BODY = 1_000_000
@@ -27,7 +29,11 @@ def create_app(
     """
     app = Flask("bikecast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.register_blueprint(blueprint(current, settings, now))
+    metrics = Metrics(current, settings.model_name, now)
+    # What comes first before a request comes last behind it: the time is that of all the others.
+    metrics.attach(app)
+    attach(app)
+    app.register_blueprint(blueprint(current, settings, now, metrics))
 
     def refuse(problem: Problem) -> Response:
         simulated = current.table is not None and current.table.simulated
@@ -41,7 +47,8 @@ def create_app(
         return response
 
     def fail(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        named = request.method, request.path, g.request_id
+        log.error("%s %s failed, request %s", *named, exc_info=error)
         detail = "the service failed on this request; its log says why"
         return refuse(Problem(INTERNAL, detail))
 

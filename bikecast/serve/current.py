@@ -2,11 +2,24 @@
 
 import logging
 import threading
+import time
+from typing import Final
 
+from bikecast.records import Issue
+from bikecast.serve.kept import KeptTable
 from bikecast.serve.source import TableSource
 from bikecast.serve.table import ForecastTable, build_table
 
-POLL_SECONDS = 5.0
+POLL_SECONDS: Final = 2.0
+"""So that a new forecast is in use within 5 s, loading included."""
+PATIENCE: Final = 15.0
+"""Seconds that a worker lets another one load for it; a connection can hang much longer."""
+FIRST_WITHIN: Final = 10.0
+KEPT_WITHIN: Final = 2.0
+"""Seconds that a start waits for the newest table: with none, and with an older one at hand."""
+
+CANNOT_KEEP: Final = "the forecast is in memory alone, a restart would lose it: %s"
+CANNOT_READ: Final = "what was kept of a forecast is of no use: %s"
 
 log = logging.getLogger(__name__)
 
@@ -17,51 +30,138 @@ class CurrentTable:
     Readers take ``table`` once per request: it is replaced by one assignment, never changed.
 
     :param source: asked for the newest issue, in the thread of the caller of :meth:`refresh`.
+    :param kept: where one worker leaves what it loaded for the others, and for the next start;
+        without it each has its own, in memory alone.
     """
 
-    def __init__(self, source: TableSource) -> None:
+    def __init__(self, source: TableSource, kept: KeptTable | None = None) -> None:
         self.table: ForecastTable | None = None
         self.reachable = True
         self.source = source
+        self._kept = kept
+        self._complained = {"source": False, "disk": False}
+        self._since = time.time()
+        self._newest: Issue | None = None
+        self._waiting_since: float | None = None
 
     def refresh(self) -> None:
         """Take the newest table; where it cannot be had, keep the old one and say so once."""
         try:
             self._take_newest()
         except Exception as error:  # whatever it is, riders get the old table
-            if self.reachable:
-                detail = log.isEnabledFor(logging.DEBUG)
-                log.warning("no newer forecast can be had: %s", error, exc_info=detail)
+            self._complain("source", "no newer forecast can be had: %s", error)
             self.reachable = False
         else:
-            if not self.reachable:
+            if self._complained["source"]:
                 log.warning("forecasts can be had again")
+            self._complained["source"] = False
             self.reachable = True
 
     def _take_newest(self) -> None:
         newest = self.source.newest()
-        if newest is None or (self.table and newest.issue_id == self.table.issue.issue_id):
+        # Not by its number alone: another database counts from 1 as well.
+        if newest is None or newest == self._newest:
             return
-        self.table = build_table(self.source.load(newest))
-        log.info("forecast %d as of %s is in use", newest.issue_id, newest.as_of.isoformat())
+        taken = self._shared(newest) if self._kept else build_table(self.source.load(newest))
+        if taken is not None:
+            # What was loaded while this issue was asked for may be a newer one.
+            self.table, self._newest = taken, taken.issue
+            log.info("forecast %d as of %s is in use", taken.issue.issue_id, taken.as_of)
 
-    def follow(self, every: float = POLL_SECONDS, first_within: float = 10.0) -> threading.Event:
-        """Refresh now and then every few seconds, in a thread of this process.
+    def _shared(self, issue: Issue) -> ForecastTable | None:
+        """From disk, or from the source and left on disk; None while another worker is at it."""
+        assert self._kept is not None
+        if found := self._found(issue):
+            return found
+        try:
+            lock = self._kept.lock()
+        except OSError as error:
+            self._complain("disk", CANNOT_KEEP, error)
+            return build_table(self.source.load(issue))
+        if lock is None:
+            return self._impatiently(issue)
+        with lock:
+            self._waiting_since = None
+            # Another worker may have been at it until now, and there may be a newer one since.
+            newest = self.source.newest() or issue
+            if found := self._found(newest):
+                return found
+            table = build_table(self.source.load(newest))
+            try:
+                self._kept.keep(table)
+            except OSError as error:
+                self._complain("disk", CANNOT_KEEP, error)
+                return table
+        # Mapped, so that the workers share it.
+        found = self._found(newest)
+        self._complained["disk"] = found is None
+        return found or table
 
-        Call it after a fork: threads do not survive one.
+    def _impatiently(self, issue: Issue) -> ForecastTable | None:
+        """For oneself, where another worker has been loading for too long."""
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        if now - self._waiting_since < PATIENCE:
+            return None
+        log.warning("another process has been loading a forecast for %.0f s", PATIENCE)
+        self._waiting_since = None
+        return build_table(self.source.load(issue))
 
-        :param first_within: seconds to wait for the first refresh, so that a worker whose
-            database does not answer still starts.
+    def _found(self, issue: Issue) -> ForecastTable | None:
+        """What was kept of an issue since this process began.
+
+        Before, the stations may have been others: an import changes them under the same issue.
+        """
+        assert self._kept is not None
+        try:
+            if self._kept.written() < self._since:
+                return None
+            table = self._kept.load()
+        except (OSError, ValueError) as error:
+            self._complain("disk", CANNOT_READ, error)
+            return None
+        return table if table is not None and table.issue == issue else None
+
+    def restore(self) -> None:
+        """Take what was kept of the system, however old; a newer one is looked for by itself."""
+        if self._kept is None:
+            return
+        try:
+            table = self._kept.load()
+        except (OSError, ValueError) as error:
+            self._complain("disk", CANNOT_READ, error)
+            return
+        if table is not None and table.system.system_id == self.source.system_id:
+            # Until the source was asked, nobody knows.
+            self.table, self.reachable = table, False
+
+    def _complain(self, of: str, message: str, error: Exception) -> None:
+        """Once, until it is over."""
+        if not self._complained[of]:
+            log.warning(message, error, exc_info=log.isEnabledFor(logging.DEBUG))
+        self._complained[of] = True
+
+    def follow(self, every: float = POLL_SECONDS) -> threading.Event:
+        """Take what is kept, then refresh every few seconds, in a thread of this process.
+
+        The first refresh is waited for, but not for long: a worker whose database does not answer
+        still starts. Call it after a fork: threads do not survive one.
+
         :returns: set it to end the thread.
         """
         stop, first = threading.Event(), threading.Event()
 
         def run() -> None:
             self.refresh()
+            # The worker that loads leaves it for the others, who have nothing until then.
+            while self.table is None and self._waiting_since and self.reachable:
+                stop.wait(0.1)
+                self.refresh()
             first.set()
             while not stop.wait(every):
                 self.refresh()
 
+        self.restore()
         threading.Thread(target=run, name="follow-forecasts", daemon=True).start()
-        first.wait(first_within)
+        first.wait(KEPT_WITHIN if self.table else FIRST_WITHIN)
         return stop

@@ -46,7 +46,7 @@ class Explainer:
         self._places = threading.BoundedSemaphore(AT_ONCE)
         # XGBoost may not be asked while another thread loads it or sets its parameters.
         self._asking = threading.Lock()
-        self._loaded: "tuple[int, Explainable] | None" = None
+        self._loaded: "tuple[Issue, Explainable] | None" = None
 
     def explain(
         self, table: ForecastTable, station: int, steps: list[int]
@@ -82,12 +82,12 @@ class Explainer:
 
     def _model(self, issue: Issue) -> "Explainable":
         """The model that made an issue; the first one takes a second or two."""
-        if self._loaded is None or self._loaded[0] != issue.issue_id:
+        if self._loaded is None or self._loaded[0] != issue:
             source = self._current.source
             packed = self._stored(lambda: source.packed_model(issue), NO_MODEL)
             from bikecast.models.portable import unpack
 
-            self._loaded = issue.issue_id, unpack(packed)
+            self._loaded = issue, unpack(packed)
         return self._loaded[1]
 
     def _stored(self, ask: Callable[[], T | None], lacking: str) -> T:

@@ -6,9 +6,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -17,8 +21,8 @@ from gunicorn.errors import HaltServer
 
 from bikecast.config import Settings
 from bikecast.errors import InputError, InUse, Unavailable
-from bikecast.serve.app import create_app
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.kept import KeptTable
 from bikecast.serve.source import TableSource
 
 THREADS = 4
@@ -27,6 +31,7 @@ GRACEFUL_SECONDS = 20
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
 UNIX = "unix:"
+COUNTS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client calls it, when it is imported
 
 
 def serve(
@@ -64,6 +69,12 @@ def serve(
         "when_ready": lambda server: on_ready(url),
     }
     program = _Gunicorn(options, lambda: _load(settings, source()))
+    with _counting():
+        _run(program, settings, master)
+    return program.ended_by
+
+
+def _run(program: "_Gunicorn", settings: Settings, master: int) -> None:
     try:
         program.run()
     except (SystemExit, HaltServer) as stop:  # the latter where several workers fail at once
@@ -74,7 +85,23 @@ def serve(
             raise Unavailable(
                 f"the service on {settings.bind} could not run", hint="read its log above"
             ) from stop
-    return program.ended_by
+
+
+@contextmanager
+def _counting() -> Iterator[None]:
+    """A folder in which the workers count side by side, set before any of them is there.
+
+    In memory where there is such a folder: a file that is mapped ends its process where the disk
+    is full.
+    """
+    memory = Path("/dev/shm")  # nosec B108  # a folder of its own is made in it
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bikecast-metrics-", dir=where) as folder:
+        os.environ[COUNTS] = folder
+        try:
+            yield
+        finally:
+            del os.environ[COUNTS]
 
 
 def listen(bind: str) -> socket.socket:
@@ -186,9 +213,27 @@ def _load(settings: Settings, source: TableSource) -> Flask:
     server_log, ours = logging.getLogger("gunicorn.error"), logging.getLogger("bikecast")
     ours.handlers = server_log.handlers
     ours.setLevel(server_log.level)
-    current = CurrentTable(source)
+    # It takes what counts along, which looks for its folder when it is imported.
+    from bikecast.serve.app import create_app
+
+    current = CurrentTable(
+        source, KeptTable(kept_folder(settings, source.database, source.system_id))
+    )
     current.follow()
     return create_app(current, settings)
+
+
+def kept_folder(settings: Settings, database: str, system_id: str) -> Path:
+    """Where the last table of a system lies, whatever its name is made of.
+
+    Staging's is not production's: two databases may have a system of one name.
+    """
+    return kept_folders(settings, database) / f"system-{quote(system_id, safe='')}"
+
+
+def kept_folders(settings: Settings, database: str) -> Path:
+    """Where those of all systems of a database lie."""
+    return settings.data_dir / "served" / sha256(database.encode()).hexdigest()[:16]
 
 
 def _leave_worker(code: object) -> None:

@@ -30,6 +30,16 @@ class Published:
 class TableSource(Protocol):
     """Hands out the newest forecast of one system; may raise whenever it cannot be reached."""
 
+    @property
+    def system_id(self) -> str:
+        """The system whose forecasts these are; never raises."""
+        ...
+
+    @property
+    def database(self) -> str:
+        """Which database they are from, without a password; never raises."""
+        ...
+
     def newest(self) -> Issue | None:
         """The newest issue, or None before the first; cheap, asked every few seconds."""
         ...
@@ -53,6 +63,11 @@ class StoreSource:
 
     store: "Store"
     system_id: str
+
+    @property
+    def database(self) -> str:
+        """Which database they are from."""
+        return self.store.place
 
     def newest(self) -> Issue | None:
         """The newest issue, or None before the first."""

@@ -138,26 +138,39 @@ def build_table(published: Published) -> ForecastTable:
 
     :raises ValueError: for a frame without a row.
     """
-    frame, zone = published.frame, ZoneInfo(published.system.timezone)
+    frame = published.frame
     if frame.is_empty():
         raise ValueError(f"issue {published.issue.issue_id} has no row")
     start, last = frame["hour"].min(), frame["hour"].max()
     assert isinstance(start, datetime) and isinstance(last, datetime)
-    issue = published.issue
-    as_of, issued_at = issue.as_of.astimezone(zone), issue.issued_at.astimezone(zone)
     stations = _stations_of(frame, published.stations)
     present = {s.station_id: i for i, s in enumerate(stations)}
     former = {old: present[new] for old, new in published.aliases.items() if new in present}
-    hours = [start + i * HOUR for i in range((last - start) // HOUR + 1)]
+    values = _values(frame, present, start, (last - start) // HOUR + 1)
+    return arranged(published.issue, published.system, stations, former | present, start, values)
+
+
+def arranged(
+    issue: Issue,
+    system: System,
+    stations: tuple[Station, ...],
+    index: dict[str, int],
+    start: datetime,
+    values: NDArray[np.float64],
+) -> ForecastTable:
+    """A table with all that follows from its parts."""
+    zone = ZoneInfo(system.timezone)
+    as_of, issued_at = issue.as_of.astimezone(zone), issue.issued_at.astimezone(zone)
+    hours = [start + i * HOUR for i in range(values.shape[1])]
     return ForecastTable(
         issue=issue,
-        system=published.system,
+        system=system,
         zone=zone,
         stations=stations,
-        index=former | present,
+        index=index,
         origin=as_of.replace(tzinfo=None),
         start=start,
-        values=_values(frame, present, start, len(hours)),
+        values=values,
         timestamps=tuple(h.replace(tzinfo=zone).isoformat() for h in hours),
         as_of=as_of.isoformat(timespec="seconds"),
         issued_at=issued_at.isoformat(timespec="seconds"),

@@ -72,6 +72,12 @@ def _arguments(url: URL) -> Mapping[str, Any]:
         "dbname": url.database,
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": "bikecast",
+        # A server that is gone without a word is noticed within a minute, in the middle of an
+        # answer too.
+        "keepalives_idle": 20,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,  # milliseconds
         **given,
         **dict(url.query),
     }

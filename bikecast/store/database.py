@@ -69,6 +69,13 @@ class Store:
         self.url = url
         self._founding = founding
 
+    @property
+    def place(self) -> str:
+        """Server and database, without who asks and his password."""
+        url = parsed(self.url)
+        host, port = url.host or url.query.get("host", ""), url.port or url.query.get("port", "")
+        return f"{host}:{port}/{url.database}"
+
     def founding(self, system: System) -> "Store":
         """The same database for the imports of a system that it may not know yet.
 

@@ -28,13 +28,14 @@ TESTS = Path(__file__).parents[1]
 
 OVER_STORE = """
 import sys
+from pathlib import Path
 from bikecast.config import Settings
 from bikecast.serve.server import serve
 from bikecast.serve.source import StoreSource
 from bikecast.store import Store
 
 serve(
-    Settings(bind="127.0.0.1:0"),
+    Settings(bind="127.0.0.1:0", data_dir=Path(sys.argv[3])),
     lambda: StoreSource(Store(sys.argv[1]), sys.argv[2]),
     on_ready=lambda url: print(url, flush=True),
 )
@@ -43,6 +44,7 @@ serve(
 INSIDE_A_BLOCK = """
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fakes import FakeSource, published
 from bikecast.config import Settings
@@ -55,7 +57,7 @@ def database():
 
 with database():
     ended_by = serve(
-        Settings(bind="127.0.0.1:0"),
+        Settings(bind="127.0.0.1:0", data_dir=Path(sys.argv[2])),
         lambda: FakeSource(published()),
         log_level="error",
         on_ready=lambda url: print(url, flush=True),
@@ -108,6 +110,23 @@ def running(program: str, *arguments: str) -> Iterator[Running]:
             process.terminate()
             process.wait(30)
         process.stdout.close()
+
+
+def by_command(
+    database_url: str, data_dir: Path, system: str = NEW_YORK.system_id
+) -> subprocess.Popen[str]:
+    """`bikecast serve` of the made-up city, with settings from the environment."""
+    settings = {
+        "BIKECAST_DATABASE_URL": database_url,
+        "BIKECAST_DATA_DIR": str(data_dir),
+        "BIKECAST_SYSTEM": system,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "bikecast", "serve", "--bind", "127.0.0.1:0"],
+        env=os.environ | settings,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -169,9 +188,11 @@ def test_before_the_first_issue_there_is_none(store: Store) -> None:
     assert FakeSource().newest() is None
 
 
-def test_a_new_issue_appears_without_a_restart(filled: Store, database_url: str) -> None:
+def test_a_new_issue_appears_without_a_restart(
+    filled: Store, database_url: str, tmp_path: Path
+) -> None:
     """In every worker, within seconds."""
-    with running(OVER_STORE, database_url, NEW_YORK.system_id) as service:
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
         assert service.client.get("/ready").status_code == 200
         assert service.predict(station_id="A.10")["pickups"]["mean"] == 2.0
         issue = replace(
@@ -186,9 +207,44 @@ def test_a_new_issue_appears_without_a_restart(filled: Store, database_url: str)
         assert service.process.returncode == 0
 
 
-def test_it_goes_on_answering_when_the_database_is_gone(filled: Store, database_url: str) -> None:
+def test_whichever_worker_is_asked_tells_what_all_of_them_counted(tmp_path: Path) -> None:
+    """Also of one that was killed; its successor counts on."""
+    with running(INSIDE_A_BLOCK, str(TESTS), str(tmp_path)) as service:
+        until(lambda: len(workers_of(service)) == 2)
+        pids = workers_of(service)
+        for _ in range(40):
+            # Each on a connection of its own, so that both workers get some.
+            httpx.get(service.client.base_url.join("/stations"))
+        assert {requests_of(service, "/stations") for _ in range(10)} == {40}
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: len(workers_of(service)) == 2 and pids[0] not in workers_of(service))
+        for _ in range(10):
+            httpx.get(service.client.base_url.join("/stations"))
+        assert {requests_of(service, "/stations") for _ in range(10)} == {50}
+
+
+def workers_of(service: Running) -> list[int]:
+    """The processes below the service's own."""
+    pid = service.process.pid
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def requests_of(service: Running, route: str) -> float:
+    """What is told of a route's good answers."""
+    told = httpx.get(service.client.base_url.join("/metrics")).text
+    (line,) = [
+        line
+        for line in told.splitlines()
+        if line.startswith("bikecast_requests_total{") and f'route="{route}"' in line
+    ]
+    return float(line.split()[-1])
+
+
+def test_it_goes_on_answering_when_the_database_is_gone(
+    filled: Store, database_url: str, tmp_path: Path
+) -> None:
     """From the table it has, and says that it is degraded."""
-    with running(OVER_STORE, database_url, NEW_YORK.system_id) as service:
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
         before = service.predict(station_id="A.10")
         why = service.client.post("/predict?explain=true", json={"station_id": "A.10"}).json()
         assert why["explanation"]["pickups"]["factors"] == [{"group": "weather", "factor": 2.0}]
@@ -199,6 +255,53 @@ def test_it_goes_on_answering_when_the_database_is_gone(filled: Store, database_
         assert after["pickups"] == before["pickups"] == why["pickups"]
         assert why["explanation"] is None and "database" in why["explanation_reason"]
         until(lambda: "database" not in str(service.client.get("/ready").json()["reasons"]))
+
+
+@pytest.mark.parametrize("system", [NEW_YORK.system_id, ""])
+def test_a_restart_without_the_database_serves_the_last_forecast(
+    filled: Store, database_url: str, tmp_path: Path, system: str
+) -> None:
+    """It says so at the start and in `/ready`, and takes a newer one once the database is back."""
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        before = service.predict(station_id="A.10")
+    process = None
+    try:
+        with database_gone(database_url):
+            process = by_command(database_url, tmp_path, system)
+            assert process.stderr is not None
+            told = process.stderr.readline() + process.stderr.readline()
+            assert "serving the forecast of made-up as of 2018-07-16T00:00:00-04:00 until" in told
+            url = told.split()[-1]
+            after = httpx.post(f"{url}/predict", json={"station_id": "A.10"}).json()
+            assert after["pickups"] == before["pickups"]
+            assert "database" in str(httpx.get(f"{url}/ready").json()["reasons"])
+        until(lambda: "database" not in str(httpx.get(f"{url}/ready").json()["reasons"]))
+    finally:
+        if process is not None:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("harm", ["another system", "another database", "no table"])
+def test_without_the_database_nothing_else_is_served(
+    filled: Store, database_url: str, tmp_path: Path, harm: str
+) -> None:
+    """Not what is kept of another system or database, nor a file that is no table."""
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        service.predict(station_id="A.10")
+    url, system = database_url, NEW_YORK.system_id
+    if harm == "another system":
+        system = "elsewhere"
+    elif harm == "another database":
+        url = sa.make_url(url).set(database="gone").render_as_string(hide_password=False)
+    else:
+        (kept,) = tmp_path.glob("served/*/*/*.table")
+        kept.write_text("none")
+    with database_gone(database_url):
+        process = by_command(url, tmp_path, system)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 3 and "serving" not in told
 
 
 @contextmanager
@@ -221,9 +324,9 @@ def database_gone(url: str) -> Iterator[None]:
     admin.dispose()
 
 
-def test_a_worker_that_ends_leaves_its_parents_database_alone() -> None:
+def test_a_worker_that_ends_leaves_its_parents_database_alone(tmp_path: Path) -> None:
     """gunicorn forks inside the caller's block; only the caller itself may leave that."""
-    with running(INSIDE_A_BLOCK, str(TESTS)) as service:
+    with running(INSIDE_A_BLOCK, str(TESTS), str(tmp_path)) as service:
         assert service.predict(station_id="B")["station_id"] == "B"
         assert service.stop() == "closed\nleft by 15\n"
         assert service.process.returncode == 0
@@ -234,16 +337,10 @@ def test_a_worker_that_ends_leaves_its_parents_database_alone() -> None:
     [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "serving")],
 )
 def test_the_command_ends_with_the_signals_code(
-    filled: Store, database_url: str, stop: signal.Signals, code: int, says: str
+    filled: Store, database_url: str, tmp_path: Path, stop: signal.Signals, code: int, says: str
 ) -> None:
     """Ctrl-C is 130 and SIGTERM 143, as of every other command; no worker is left."""
-    environment = os.environ | {"BIKECAST_DATABASE_URL": database_url}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bikecast", "serve", "--bind", "127.0.0.1:0"],
-        env=environment | {"BIKECAST_SYSTEM": NEW_YORK.system_id},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = by_command(database_url, tmp_path)
     assert process.stderr is not None
     told = process.stderr.readline()
     url = told.split()[-1]
@@ -255,9 +352,9 @@ def test_the_command_ends_with_the_signals_code(
         httpx.get(f"{url}/health")
 
 
-def test_a_body_in_pieces_is_limited_too() -> None:
+def test_a_body_in_pieces_is_limited_too(tmp_path: Path) -> None:
     """Chunked requests have no length to be refused by; the limit holds while reading."""
-    with running(INSIDE_A_BLOCK, str(TESTS)) as service:
+    with running(INSIDE_A_BLOCK, str(TESTS), str(tmp_path)) as service:
         answer = service.client.post("/predict", content=(b" " * 100_000 for _ in range(11)))
         assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
         # gunicorn may hang up on a client of whose body it has not read all.

@@ -58,6 +58,7 @@ def test_the_service_is_started_word_by_word():
         f"--label bikecast.directory={DIRECTORY} --label a=b {SETTINGS} "
         "--env BIKECAST_BIND=unix:/run/bikecast/api.sock "
         f"--volume {DIRECTORY}/sockets/blue:/run/bikecast "
+        f"--volume {DIRECTORY}/kept:/var/lib/bikecast --env BIKECAST_DATA_DIR=/var/lib/bikecast "
         f"--volume {DIRECTORY}/secrets/blue:/run/secrets:ro {IMAGE}"
     )
 

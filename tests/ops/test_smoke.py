@@ -7,6 +7,7 @@ from deployer import Deployer
 from local_host import target
 
 from bikecast.errors import Refused
+from bikecast.ops import smoke as ops_smoke
 from bikecast.ops.preparing import try_out
 from bikecast.ops.smoke import asking, smoke
 
@@ -40,6 +41,24 @@ def test_a_good_release_is_told_in_one_line():
     assert smoke(ask, "a" * 12) == "S1: model 7, as of 2026, ready"
     assert [path for _, path, _ in asked] == list(GOOD)
     assert asked[-1] == ("POST", "/predict", {"station_id": "S1"})
+
+
+def test_a_release_that_must_reach_its_database_is_refused_without_it(monkeypatch):
+    """Not at once: it may still be connecting. A way back does not ask for that."""
+    monkeypatch.setattr(ops_smoke, "REACHED_WITHIN", 0.0)
+    gone = {"status": "degraded", "reasons": ["the database does not answer"]}
+    ask, _ = service(ready=(200, gone))
+    assert smoke(ask, "").endswith("degraded")
+    with pytest.raises(Refused, match="database does not answer"):
+        smoke(ask, "", reaching=True)
+    answers = iter([gone, {"status": "ok", "reasons": []}])
+    good, _ = service()
+
+    def connecting(method, path, document):
+        return (200, next(answers)) if path == "/ready" else good(method, path, document)
+
+    monkeypatch.setattr(ops_smoke, "REACHED_WITHIN", 60.0)
+    assert smoke(connecting, "", reaching=True).endswith("ok")
 
 
 def test_a_station_may_be_named():

@@ -1,13 +1,21 @@
 """The table in use, and how it is replaced."""
 
+import fcntl
 import logging
+import os
 import threading
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
-from fakes import FakeSource, forecast_rows, published
+from fakes import PLACES, FakeSource, forecast_rows, published
 
+from bikecast.serve import current as module
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.kept import KeptTable
 
 
 def test_a_newer_issue_replaces_the_table_and_the_same_one_is_not_loaded_twice() -> None:
@@ -71,3 +79,160 @@ def test_following_has_the_table_at_once_and_takes_the_next_one_by_itself() -> N
         ticks.wait(0.01)
     stop.set()
     assert current.table.issue.issue_id == 2
+
+
+def test_workers_share_what_one_of_them_loaded(tmp_path: Path) -> None:
+    """The second finds it on disk, and has no copy of its own."""
+    source = FakeSource(published())
+    workers = [CurrentTable(source, KeptTable(tmp_path)) for _ in range(2)]
+    for current in workers:
+        current.refresh()
+    assert source.loads == 1
+    tables = [current.table for current in workers]
+    assert all(table and isinstance(table.values, np.memmap) for table in tables)
+    source.publish()
+    for current in workers:
+        current.refresh()
+    assert source.loads == 2
+    assert [current.table and current.table.issue.issue_id for current in workers] == [2, 2]
+
+
+def test_while_one_loads_the_others_answer_from_the_old_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They look again a little later; who hangs at it does not keep them for ever."""
+    source, kept = FakeSource(published()), KeptTable(tmp_path)
+    worker = CurrentTable(source, kept)
+    worker.refresh()
+    source.publish()
+    hangs = kept.lock()
+    assert hangs is not None
+    with hangs:
+        worker.refresh()
+        assert worker.table is not None and worker.table.issue.issue_id == 1 and worker.reachable
+        monkeypatch.setattr(module, "PATIENCE", 0.0)
+        worker.refresh()
+        assert worker.table.issue.issue_id == 2
+    source.publish()
+    worker.refresh()
+    assert worker.table.issue.issue_id == 3 and isinstance(worker.table.values, np.memmap)
+
+
+def test_a_start_waits_for_the_worker_that_loads(tmp_path: Path) -> None:
+    """It has nothing to answer from until then."""
+    source, kept = FakeSource(published()), KeptTable(tmp_path)
+    loads = kept.lock()
+    assert loads is not None
+    threading.Timer(0.5, loads.close).start()
+    second = CurrentTable(source, kept)
+    second.follow(every=60).set()
+    assert loads.closed and second.table is not None
+
+
+def test_a_start_brings_in_what_an_import_changed(tmp_path: Path) -> None:
+    """Stations change under the same issue: what an earlier process kept of it is not enough."""
+    source = FakeSource(published())
+    CurrentTable(source, KeptTable(tmp_path)).refresh()
+    assert source.current is not None
+    renamed = tuple(replace(station, capacity=33) for station in PLACES)
+    source.current = replace(source.current, stations=renamed)
+    age(tmp_path, 60)
+    started, beside = (CurrentTable(source, KeptTable(tmp_path)) for _ in range(2))
+    for worker in (started, beside):
+        worker.follow(every=60).set()
+        assert worker.table is not None
+        assert {station.capacity for station in worker.table.stations} == {33}
+    assert source.loads == 2
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Let what is kept have been written a while ago."""
+    for file in folder.glob("*.table"):
+        then = file.stat().st_mtime - seconds
+        os.utime(file, (then, then))
+
+
+def test_a_start_without_the_source_has_the_last_table(tmp_path: Path) -> None:
+    """As after a reboot while the database is down."""
+    CurrentTable(FakeSource(published()), KeptTable(tmp_path)).refresh()
+    started = CurrentTable(FakeSource(broken=True), KeptTable(tmp_path))
+    started.follow(every=60).set()
+    assert started.table is not None and started.table.issue == published().issue
+    assert not started.reachable
+
+
+def test_what_was_kept_of_others_is_not_taken(tmp_path: Path) -> None:
+    """Another system's, or another database's, whose issues count from 1 as well."""
+    CurrentTable(FakeSource(published()), KeptTable(tmp_path)).refresh()
+    elsewhere = CurrentTable(FakeSource(broken=True, system_id="elsewhere"), KeptTable(tmp_path))
+    elsewhere.follow(every=60).set()
+    assert elsewhere.table is None
+    made = published()
+    later = replace(made.issue, issued_at=made.issue.issued_at + timedelta(hours=1))
+    again = CurrentTable(FakeSource(replace(made, issue=later)), KeptTable(tmp_path))
+    again.follow(every=60).set()
+    assert again.table is not None and again.table.issue == later and again.reachable
+
+
+def without_locks(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some network drives."""
+    monkeypatch.setattr(fcntl, "flock", failing)
+
+
+def without_a_folder(folder: Path, _: pytest.MonkeyPatch) -> None:
+    """A file lies in its place."""
+    folder.touch()
+
+
+def full(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written."""
+    monkeypatch.setattr(os, "fsync", failing)
+
+
+def without_mappings(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written cannot be mapped."""
+    monkeypatch.setattr(np, "memmap", failing)
+
+
+def failing(*_: object) -> None:
+    """Whatever the system says."""
+    raise OSError("not here")
+
+
+@pytest.mark.parametrize("harm", [without_locks, without_a_folder, full, without_mappings])
+def test_a_disk_that_keeps_nothing_costs_nobody_his_forecast(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Path, pytest.MonkeyPatch], None],
+) -> None:
+    """It is loaded once for each issue, and one line says so."""
+    harm(tmp_path / "kept", monkeypatch)
+    source = FakeSource(published())
+    worker = CurrentTable(source, KeptTable(tmp_path / "kept"))
+    with caplog.at_level(logging.WARNING, "bikecast"):
+        for loads in (1, 2):
+            worker.refresh()
+            worker.refresh()
+            assert worker.table is not None and worker.table.issue.issue_id == loads
+            assert source.loads == loads and worker.reachable
+            source.publish()
+    (record,) = caplog.records
+    assert record.getMessage().split(":")[0] == (OF_NO_USE if harm is without_mappings else ALONE)
+
+
+OF_NO_USE = "what was kept of a forecast is of no use"
+ALONE = "the forecast is in memory alone, a restart would lose it"
+
+
+@pytest.mark.parametrize("content", ["none", "[1]", '{"issue": 1}'])
+def test_a_kept_table_that_is_none_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    """Whatever it is, the thread that follows goes on."""
+    (tmp_path / "forecast-1.table").write_text(content)
+    worker = CurrentTable(FakeSource(published()), KeptTable(tmp_path))
+    with caplog.at_level(logging.WARNING, "bikecast"):
+        worker.follow(every=60).set()
+    assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [OF_NO_USE]

@@ -151,6 +151,8 @@ def start_service(
         *("--user", user, *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, labels), *_settings(env)),
         *("--env", f"BIKECAST_BIND=unix:/run/bikecast/{SOCKET}"),
         *("--volume", f"{directory}/sockets/{colour}:/run/bikecast"),
+        # Of both colours, and longer than a container: the last forecast.
+        *("--volume", f"{directory}/kept:{KEPT}", "--env", f"BIKECAST_DATA_DIR={KEPT}"),
         *_secrets_mount(env, f"secrets/{colour}"),
         image,
     )
@@ -171,6 +173,7 @@ def start_refresher(
 
 
 SOCKET = "api.sock"
+KEPT = "/var/lib/bikecast"
 FORMER = "-former"
 # The service goes last: where it was set aside, its refresher was too. No traffic comes here, so
 # nothing is in flight that a gentle stop would wait for. The secrets go with it, so that the former
@@ -188,7 +191,7 @@ for c in bikecast-refresher-$3 bikecast-$3; do
   docker rename "$c" "$c-former" || exit 1
 done
 rm -f "$1/sockets/$3/SOCKET"
-umask 077; cd "$1/secrets" && mkdir -p next "$3" && rm -rf "$3-former" &&
+umask 077; mkdir -p "$1/kept" && cd "$1/secrets" && mkdir -p next "$3" && rm -rf "$3-former" &&
 mv "$3" "$3-former" && mv next "$3"
 """
 SET_ASIDE = SET_ASIDE.replace("SOCKET", SOCKET)

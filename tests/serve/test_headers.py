@@ -1,0 +1,113 @@
+"""Names of requests, and what browsers and caches are told."""
+
+import gzip
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import NoReturn
+
+import pytest
+from fakes import FakeSource, published
+from flask.testing import FlaskClient
+
+from bikecast.serve.current import CurrentTable
+
+MakeClient = Callable[..., FlaskClient]
+
+KEPT = ["/stations", "/model", "/stations/B/forecast", "/station_forecast.json"]
+
+
+@pytest.mark.parametrize("given", ["a", "0f-1.e:2_3", "x" * 64])
+def test_a_request_keeps_the_name_that_it_came_with(client: FlaskClient, given: str) -> None:
+    """A proxy's log and ours can be laid side by side."""
+    assert client.get("/health", headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 65, "a b", "a,b", "ü", '{"level": "error"}'])
+def test_one_without_a_name_gets_one(client: FlaskClient, given: str | None) -> None:
+    """Each another; so does one whose name does not belong in a log."""
+    headers = {} if given is None else {"X-Request-Id": given}
+    names = {client.get("/health", headers=headers).headers["X-Request-Id"] for _ in range(2)}
+    assert len(names) == 2 and all(len(name) == 32 for name in names)
+
+
+def test_a_failure_is_logged_under_the_requests_name(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the answer has the name, so that who reports it can say which it was."""
+
+    def broken() -> NoReturn:
+        raise RuntimeError
+
+    client.application.add_url_rule("/broken", view_func=broken)
+    with caplog.at_level(logging.ERROR):
+        answer = client.get("/broken", headers={"X-Request-Id": "mine"})
+    assert answer.headers["X-Request-Id"] == "mine" and "request mine" in caplog.text
+
+
+@pytest.mark.parametrize("path", [*KEPT, "/health", "/ready", "/nowhere", "/stations/none/stock"])
+def test_every_answer_is_safe_in_a_browser(client: FlaskClient, path: str) -> None:
+    """Problems too."""
+    headers = client.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == ("public, max-age=60" if path in KEPT else "no-store")
+
+
+@pytest.mark.parametrize("path", KEPT)
+def test_who_has_a_forecast_is_not_sent_it_again(
+    current: CurrentTable, source: FakeSource, make_client: MakeClient, path: str
+) -> None:
+    """Until there is a new one, or it has become stale."""
+    fresh = make_client(current)
+    tag = fresh.get(path).headers["ETag"]
+    again = fresh.get(path, headers={"If-None-Match": tag})
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
+    assert again.headers["Cache-Control"] == "public, max-age=60"
+    stale = make_client(current, hours_old=30).get(path, headers={"If-None-Match": tag})
+    assert stale.status_code == 200 and stale.json and stale.headers["ETag"] != tag
+    source.publish()
+    current.refresh()
+    newer = fresh.get(path, headers={"If-None-Match": tag})
+    assert newer.status_code == 200 and newer.headers["ETag"] != tag
+
+
+def test_the_same_number_in_another_database_is_another_tag(make_client: MakeClient) -> None:
+    """Issues count from 1 in each."""
+    made = published()
+    later = replace(made.issue, issued_at=made.issue.issued_at + timedelta(hours=1))
+    tags = set()
+    for issue in (made.issue, later):
+        current = CurrentTable(FakeSource(replace(made, issue=issue)))
+        current.refresh()
+        tags.add(make_client(current).get("/model").headers["ETag"])
+    assert len(tags) == 2
+
+
+def test_what_changes_with_every_question_is_not_kept(client: FlaskClient) -> None:
+    """Predictions are posted, explanations may be missing for a moment."""
+    answers = [
+        client.post("/predict", json={"station_id": "B"}),
+        client.get("/stations/B/forecast?explain=true"),
+    ]
+    for answer in answers:
+        assert answer.headers["Cache-Control"] == "no-store" and "ETag" not in answer.headers
+
+
+def test_long_answers_are_compressed_for_who_can_read_it(client: FlaskClient) -> None:
+    """The same document; short ones go as they are, and who refuses it does not get it."""
+    path = "/stations/B/forecast?hours=168"
+    plain = client.get(path)
+    packed = client.get(path, headers={"Accept-Encoding": "br, gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert int(packed.headers["Content-Length"]) == len(packed.data) < len(plain.data) / 2
+    assert json.loads(gzip.decompress(packed.data)) == plain.json
+    for answer in (plain, packed):
+        assert "Accept-Encoding" in answer.headers["Vary"]
+    refused = client.get(path, headers={"Accept-Encoding": "gzip;q=0, *"})
+    short = client.get("/health", headers={"Accept-Encoding": "gzip"})
+    for answer in (plain, refused, short):
+        assert "Content-Encoding" not in answer.headers
