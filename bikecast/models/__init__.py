@@ -21,7 +21,7 @@ def _regression(task: Task) -> CountRegression:
 
 
 def _trees(task: Task) -> Trees:
-    return Trees(task.grid)
+    return Trees(task.grid, task.weather)
 
 
 MODELS: Final[dict[str, Callable[[], Explainable]]] = {

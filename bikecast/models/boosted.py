@@ -22,6 +22,9 @@ _COLUMNS = [NAMES.index(name) for name in FEATURES]
 # XGBoost's last column is the level and what the trees add to it on the whole.
 _MEMBERSHIP = membership((*FEATURES, "log_level"))
 HALF_LIFE_DAYS = 180
+HALF_LIFE_WITH_WEATHER = 365
+"""What rain does to riders changes less than where they ride: with observed weather, day-ahead MAE
+3.432 instead of 3.450 with half a year (New York, before 2018-07-16)."""
 FEW_ROWS = 20_000
 ROUNDS = 400
 TREES: dict[str, Any] = {
@@ -45,16 +48,19 @@ class Trees:
     """XGBoost with Poisson loss; the logarithm of the level is the base margin.
 
     The trees so learn by how much the level is off.
+
+    :param grid: what will be asked; :param weather: the rows know their weather, as in ``Task``.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, weather: bool) -> None:
+        self._half_life = HALF_LIFE_WITH_WEATHER if weather else HALF_LIFE_DAYS
         short = grid.horizon <= FRESH_HOURS
         self._trees = {**TREES, **SHORT} if short else TREES
         self._rounds = SHORT_ROUNDS if short else ROUNDS
         self.params: dict[str, Any] = {
             **self._trees,
             "rounds": self._rounds,
-            "half_life_days": HALF_LIFE_DAYS,
+            "half_life_days": self._half_life,
         }
         self.booster: xgboost.Booster | None = None
 
@@ -65,7 +71,7 @@ class Trees:
         matrix = xgboost.QuantileDMatrix(
             rows.values[:, _COLUMNS],
             rows.actual,
-            weight=recency(rows, known, HALF_LIFE_DAYS),
+            weight=recency(rows, known, self._half_life),
             base_margin=np.log(rows.level),
             feature_names=list(FEATURES),
             max_bin=TREES["max_bin"],

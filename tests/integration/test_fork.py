@@ -19,9 +19,9 @@ from bikecast.models.rows import Rows
 boosted.ROUNDS, boosted.FEW_ROWS = 5, 0
 values = np.random.default_rng(1).random((3_000, len(NAMES)), np.float32)
 level, target = values[:, 0] + 1, np.zeros(3_000, int)
-trees = boosted.Trees(Grid(24))
+trees = boosted.Trees(Grid(24), weather=False)
 trees.learn(Rows(values, level, np.round(5 * values[:, 1]), target, target), 24)
-restored, kept = boosted.Trees(Grid(24)), trees.portable()
+restored, kept = boosted.Trees(Grid(24), weather=False), trees.portable()
 if os.fork() == 0:
     signal.alarm(20)
     restored.restore(kept)
