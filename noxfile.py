@@ -140,7 +140,7 @@ def bench(session: nox.Session) -> None:
     """Measure what the README promises; fail where a bar is missed; `-- deploy` names one."""
     session.env["UV_COMPILE_BYTECODE"] = "1"  # as pip does; else imports compile each time anew
     install(session)
-    for name in session.posargs or ("month", "inventory", "deploy", "train"):
+    for name in session.posargs or ("month", "inventory", "deploy", "train", "serve"):
         if name == "train":
             locked(session, "bench")
         session.run("python", f"tests/bench/{name}.py")
