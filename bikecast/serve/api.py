@@ -28,6 +28,7 @@ from bikecast.serve.explain import Explainer
 from bikecast.serve.feed import StationFeed
 from bikecast.serve.headers import may_be_kept
 from bikecast.serve.metrics import Metrics
+from bikecast.serve.openapi import description
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
@@ -76,6 +77,11 @@ def blueprint(
         reasons = ["the data are stale"] if known["stale"] else []
         reasons += [] if current.reachable else ["the database does not answer"]
         return answer({"status": "degraded" if reasons else "ok", "reasons": reasons, **known})
+
+    @api.get("/openapi.json")
+    def described() -> Response:
+        """The service's own description."""
+        return answer(description())
 
     @api.get("/metrics")
     def told() -> Response:

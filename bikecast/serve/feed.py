@@ -4,8 +4,6 @@ import json
 from typing import Any, Final
 
 import numpy as np
-from typing_extensions import TypedDict
-
 from bikecast.serve.headers import MAX_AGE
 from bikecast.serve.table import INTERVAL, LOWER, UPPER, ForecastTable
 from bikecast.serve.types import Provenance
@@ -15,20 +13,6 @@ VERSION: Final = "1.0"
 HOURS: Final = 24
 _SERIES: Final = {"mean": 0, "lower": LOWER, "upper": UPPER}
 _COMPACT: Final = (",", ":")
-
-
-class Feed(TypedDict):
-    """As a feed of GBFS 3.0: ``last_updated`` in RFC 3339, ``ttl`` in seconds.
-
-    :param data: where the forecast comes from; ``interval``; ``hours``, when each begins; and of
-        each station ``pickups`` and ``returns``, bikes in each of the hours, null where there is no
-        forecast.
-    """
-
-    last_updated: str
-    ttl: int
-    version: str
-    data: dict[str, Any]
 
 
 class StationFeed:
@@ -46,7 +30,7 @@ class StationFeed:
         if made is not table:
             stations = json.dumps(_coming_day(table), separators=_COMPACT, allow_nan=False)
             self._made = table, stations
-        feed: Feed = {
+        feed = {
             "last_updated": table.issued_at,
             "ttl": MAX_AGE,
             "version": VERSION,

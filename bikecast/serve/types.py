@@ -4,12 +4,12 @@ Answers are typed dictionaries, because building and dumping one costs no more t
 requests are pydantic models, strict: a number is no text, and an unknown field is refused.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 # typing's own cannot be read by pydantic before Python 3.12.
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from bikecast.explanation import HourExplanation
 
@@ -157,3 +157,118 @@ class StationEntry(TypedDict):
     lat: float | None
     lon: float | None
     capacity: int | None
+
+
+class StationList(Provenance):
+    """The stations of the system that have a forecast."""
+
+    system_id: str
+    timezone: str
+    stations: list[StationEntry]
+
+
+class Series(TypedDict):
+    """Bikes in each of some hours; null where there is no forecast."""
+
+    mean: list[float | None]
+    lower: list[float | None]
+    upper: list[float | None]
+
+
+class StationSeries(TypedDict):
+    """The coming hours of one station in the feed."""
+
+    station_id: str
+    pickups: Series
+    returns: Series
+
+
+class FeedData(Provenance):
+    """What the feed says: when each hour begins, and the stations' forecasts of these hours."""
+
+    interval: float
+    hours: list[str]
+    stations: list[StationSeries]
+
+
+class Feed(TypedDict):
+    """As a feed of GBFS 3.0: ``last_updated`` in RFC 3339, ``ttl`` in seconds."""
+
+    last_updated: str
+    ttl: int
+    version: str
+    data: FeedData
+
+
+class Health(TypedDict):
+    """The process is alive."""
+
+    status: Literal["ok"]
+    simulated: NotRequired[bool]
+
+
+class Ready(Provenance):
+    """Whether forecasts can be answered, and what is wrong with them where ``degraded``."""
+
+    status: Literal["ok", "degraded"]
+    reasons: list[str]
+
+
+class Version(TypedDict):
+    """What runs here; ``model`` is null before the first forecast."""
+
+    version: str
+    commit: str | None
+    model: ModelName | None
+    simulated: NotRequired[bool]
+
+
+class TableSummary(TypedDict):
+    """The forecast in use: how many stations and hours, the first and the last of these."""
+
+    issue_id: int
+    stations: int
+    hours: int
+    first: str
+    last: str
+
+
+class ModelInfo(TypedDict):
+    """The model in production and the forecast that it made."""
+
+    name: str
+    version: str
+    alias: Literal["production"]
+    algorithm: str
+    as_of: str
+    issued_at: str
+    data_age_seconds: int
+    stale: bool
+    simulated: bool
+    table: TableSummary
+
+
+class FieldError(TypedDict):
+    """One field at fault: a JSON pointer, and what is wrong there."""
+
+    pointer: str
+    message: str
+
+
+class ProblemDocument(TypedDict):
+    """Why a request cannot be answered (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: NotRequired[list[FieldError]]
+    simulated: NotRequired[bool]
+
+
+class BatchAnswer(TypedDict):
+    """Per question a prediction or a problem, in the order of the questions."""
+
+    predictions: list[Prediction | ProblemDocument]
+    simulated: NotRequired[bool]

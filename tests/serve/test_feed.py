@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from pydantic import TypeAdapter
 
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.feed import Feed
+from bikecast.serve.types import Feed
 
 MakeClient = Callable[..., FlaskClient]
 

@@ -1,0 +1,133 @@
+"""The service's description, held against the service."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes import FakeSource
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from werkzeug.test import TestResponse
+
+from bikecast.serve import problems
+from bikecast.serve.current import CurrentTable
+from bikecast.serve.openapi import OPERATIONS, description
+from bikecast.serve.problems import Kind
+
+MakeClient = Callable[..., FlaskClient]
+QUESTION = {"station_id": "B"}
+
+ASKED: list[tuple[str, str, Any]] = [
+    ("get", "/health", None),
+    ("get", "/ready", None),
+    ("get", "/version", None),
+    ("get", "/metrics", None),
+    ("get", "/openapi.json", None),
+    ("get", "/model", None),
+    ("get", "/stations", None),
+    ("get", "/station_forecast.json", None),
+    ("get", "/station_forecast.json?x=1", None),
+    ("get", "/stations/B/forecast", None),
+    ("get", "/stations/B/forecast?hours=168&explain=true", None),
+    ("get", "/stations/B/forecast?hours=169", None),
+    ("get", "/stations/nobody/forecast", None),
+    ("get", "/stations/A.10/stock", None),
+    ("get", "/stations/A.10/stock?at=06:00&hours=3&bikes=4", None),
+    ("get", "/stations/A.10/stock?bikes=999", None),
+    ("get", "/stations/A.10/stock?at=2000-01-01T00:00", None),
+    ("get", "/stations/B/stock", None),
+    ("post", "/predict", QUESTION),
+    ("post", "/predict?explain=true", QUESTION),
+    ("post", "/predict", {"station_id": "A.10", "bikes": 3}),
+    ("post", "/predict", {"station_id": "A.10", "bikes": 300}),
+    ("post", "/predict", {"station_id": 1}),
+    ("post", "/predict", {"station_id": "nobody"}),
+    ("post", "/predict", QUESTION | {"weather": {}}),
+    ("post", "/predict", QUESTION | {"timestamp": "tomorrow"}),
+    ("post", "/predict", QUESTION | {"timestamp": "2018-11-04T01:00:00"}),
+    ("post", "/predict", QUESTION | {"timestamp": "2030-01-01T00:00:00Z"}),
+    ("post", "/predict/batch", {"predictions": [QUESTION, {"station_id": "nobody"}, 7]}),
+    ("post", "/predict/batch", {"predictions": 7}),
+    ("post", "/predict/batch", {"predictions": [QUESTION] * 1001}),
+]
+
+
+def described(method: str, path: str) -> Any:
+    """The operation that a request is one of."""
+    bare = path.split("?")[0]
+    for operation in OPERATIONS:
+        pattern = operation.path.replace("{station_id}", "[^/]+")
+        if operation.method == method and re.fullmatch(pattern, bare):
+            return description()["paths"][operation.path][method]
+    raise AssertionError(f"{method} {path} is not described")
+
+
+def check(method: str, path: str, found: TestResponse) -> None:
+    """An answer is one of those that the description names, and of its form."""
+    responses = described(method, path)["responses"]
+    assert str(found.status_code) in responses, (path, found.text)
+    content = responses[str(found.status_code)]["content"]
+    assert found.mimetype in content
+    if found.mimetype != "text/plain":
+        # References point into the whole document.
+        whole = {"components": description()["components"]} | content[found.mimetype]["schema"]
+        Draft202012Validator(whole).validate(found.json)
+
+
+@pytest.mark.parametrize(("method", "path", "document"), ASKED)
+def test_answers_are_as_described(
+    client: FlaskClient, method: str, path: str, document: Any
+) -> None:
+    """Status, kind of content, and schema; good answers and problems."""
+    found = client.open(path, method=method, json=document)
+    check(method, path, found)
+    if found.status_code >= 400:
+        slug = found.json["type"]
+        assert slug in described(method, path)["responses"][str(found.status_code)]["description"]
+
+
+@pytest.mark.parametrize(("method", "path", "document"), ASKED)
+def test_answers_without_a_table_are_as_described(
+    make_client: MakeClient, method: str, path: str, document: Any
+) -> None:
+    """Before the first forecast."""
+    current = CurrentTable(FakeSource())
+    current.refresh()
+    found = make_client(current).open(path, method=method, json=document)
+    check(method, path, found)
+
+
+def test_every_route_is_described_and_no_other(client: FlaskClient) -> None:
+    """By path and method."""
+    routes = {
+        (method.lower(), rule.rule.replace("<path:station_id>", "{station_id}"))
+        for rule in client.application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert routes == {(operation.method, operation.path) for operation in OPERATIONS}
+
+
+def test_every_kind_of_problem_is_named_somewhere() -> None:
+    """Whoever handles them by type can look them up."""
+    kinds = {kind for kind in vars(problems).values() if isinstance(kind, Kind)}
+    named = {kind for operation in OPERATIONS for kind in operation.refusals}
+    assert kinds - named == {problems.INTERNAL}
+
+
+def test_what_is_sent_is_described_by_the_types_that_check_it() -> None:
+    """An unknown field is refused, and so says the description."""
+    body = described("post", "/predict")["requestBody"]["content"]["application/json"]["schema"]
+    name = body["$ref"].removeprefix("#/components/schemas/")
+    schema = description()["components"]["schemas"][name]
+    assert schema["additionalProperties"] is False and schema["required"] == ["station_id"]
+    assert set(schema["properties"]) == {"station_id", "timestamp", "bikes", "weather"}
+
+
+def test_the_document_refers_to_nothing_that_it_lacks() -> None:
+    """Every reference leads somewhere, and each operation has a name of its own."""
+    text = str(description())
+    schemas = description()["components"]["schemas"]
+    assert set(re.findall(r"#/components/schemas/(\w+)", text)) <= set(schemas)
+    names = [o["operationId"] for path in description()["paths"].values() for o in path.values()]
+    assert len(set(names)) == len(names) == len(OPERATIONS)
