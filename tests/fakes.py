@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs
@@ -72,25 +73,32 @@ def published(
 
 
 def seen(published: Published) -> dict[str, Inputs]:
-    """What the model of a made-up forecast saw: nothing, and a level of half of each mean."""
+    """What the model of a made-up forecast saw: 1 °C, and a level of half of each mean."""
     stations = published.frame.partition_by("station_id", as_dict=True)
     return {
         str(station): Inputs(
             NAMES,
-            np.zeros((len(rows) // 2, 2, len(NAMES)), np.float32),
+            np.tile(at_degrees(1), (len(rows) // 2, 2, 1)),
             rows["mean"].to_numpy().reshape(-1, 2).astype(np.float32) / 2,
         )
         for (station,), rows in stations.items()
     }
 
 
+def at_degrees(temperature: float) -> NDArray[np.float32]:
+    """A row of features that are all 0 but the temperature: [1, features]."""
+    row = np.zeros((1, len(NAMES)), np.float32)
+    row[:, NAMES.index("temperature")] = temperature
+    return row
+
+
 def doubling() -> bytes:
     """A model, packed, that makes of :func:`seen` what it is of, for the weather's sake."""
     regression = CountRegression()
-    # Of features that are all 0, two columns are not: midnight, and that there is weather.
-    columns = design(np.zeros((1, len(NAMES)), np.float32))[0]
-    columns[0] = 0
-    regression.coefficients, regression.centre = np.log(2) * columns, columns * 0
+    changed = design(at_degrees(1))[0] != design(at_degrees(0))[0]
+    regression.coefficients = np.zeros(len(changed))
+    regression.coefficients[changed.argmax()] = np.log(2)
+    regression.centre = np.zeros(len(changed))
     model = MODELS["glm"]()
     spread = Spread(np.zeros(1), np.zeros(0), np.array([QUANTILES]))
     fitted = within("without_weather", Fitted(regression, spread, 0.0, False).portable())

@@ -61,7 +61,7 @@ def design(values: Floats) -> Floats:
     longer = np.clip(values[:, _LONGER], -MOST_CHANGE, MOST_CHANGE)
     fade = np.exp(-step / FADE_HOURS)[:, None]
     day = workday[:, None]
-    weather, rain = values[:, _WEATHER], np.log1p(values[:, _RAIN])
+    weather, rain = values[:, _WEATHER], np.log1p(np.maximum(values[:, _RAIN], 0))
     sky = np.concatenate(
         [weather, weather * day, rain, rain * day, values[:, _WARMTH] ** 2], axis=1
     )
