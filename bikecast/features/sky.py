@@ -39,6 +39,9 @@ before, in the three after, and from 6 to 22 o'clock of its day; mm in the hour 
 of those hours of its day; mm in those of the day before, and °C that they are warmer than those; mm
 a day and a week before the hour, and °C that it is warmer than a week before."""
 
+RAIN: Final = ("precipitation", *(name for name in RELATIVE if name.startswith("rain_")))
+"""Those that are mm."""
+
 WET: Final = 0.1
 """mm in the hour; less is no rain that anybody minds."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from bikecast.features import LONGER, NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
 from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
-from bikecast.features.sky import RELATIVE
+from bikecast.features.sky import RAIN, RELATIVE
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
 from bikecast.models.rows import Rows, recency
@@ -38,7 +38,7 @@ _DAY = [_AT[name] for name in ("holiday", *_NEAR)]
 _LONGER = [_AT[name] for name in LONGER]
 _RATIOS = [_AT["last_week"], _AT["yesterday"], _AT["missed"]]
 _WEATHER = [_AT[name] for name in (*WEATHER, *RELATIVE)]
-_RAIN = [_AT[name] for name in ("precipitation", *(n for n in RELATIVE if n.startswith("rain_")))]
+_RAIN = [_AT[name] for name in RAIN]
 _WARMTH = [_AT[name] for name in ("temperature", "temperature_day", "temperature_change")]
 _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
 _DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))

@@ -181,6 +181,18 @@ def test_rows_that_do_not_say_whose_they_are_teach_nothing_of_a_station(monkeypa
     assert not any(layers.own.any() for layers in made.layers)
 
 
+def test_heavy_rain_is_told_as_its_logarithm():
+    """Millimetres alone, and the row itself stays as it was; unknown rain stays unknown."""
+    values = np.zeros((3, len(NAMES)), np.float32)
+    values[:, NAMES.index("rain_day")] = (0, np.e - 1, np.nan)
+    values[:, NAMES.index("temperature")] = 7
+    before = values.copy()
+    found = dict(zip(columns_of(False), inputs(values, False).T, strict=True))
+    assert found["rain_day"] == pytest.approx([0, 1, np.nan], nan_ok=True)
+    assert found["temperature"] == pytest.approx([7, 7, 7])
+    assert np.array_equal(values, before, equal_nan=True)
+
+
 def test_further_ahead_nobody_is_told_apart(learned):
     """A day-ahead network knows no station."""
     first, second = learned.means(*of_stations(0, 1))
