@@ -13,7 +13,7 @@ from bikecast.features.inputs import Inputs
 from bikecast.models.portable import pack
 from bikecast.models import MODELS
 from bikecast.models.base import within
-from bikecast.models.learned import Fitted
+from bikecast.models.learned import FORM, Fitted
 from bikecast.models.spread import Spread
 from bikecast.models.statistical import CountRegression, design
 from bikecast.records import QUANTILES, TARGETS, Issue, Station, System
@@ -102,7 +102,9 @@ def doubling() -> bytes:
     model = MODELS["glm"]()
     spread = Spread(np.zeros(1), np.zeros(0), np.array([QUANTILES]))
     fitted = within("without_weather", Fitted(regression, spread, 0.0, False).portable())
-    model.restore({"year": np.array(False), "features": np.array(NAMES), **fitted})
+    model.restore(
+        {"year": np.array(False), "features": np.array(NAMES), "form": np.array(FORM), **fitted}
+    )
     return pack(model)
 
 

@@ -76,7 +76,7 @@ def _served(settings: Settings, store: Store, asked: str) -> str:
             raise
         chosen = kept.system.system_id
         told = f"{error}; serving the forecast of {chosen} as of {kept.as_of} until it answers"
-        errors.print(told, highlight=False, soft_wrap=True)
+        errors.print(told, highlight=False, soft_wrap=True, markup=False)
         return chosen
 
 

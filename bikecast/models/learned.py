@@ -36,6 +36,10 @@ YEAR_DAYS = 396
 costs 16 % of MAE, as trees extrapolate it; from 13 months on it gains 0.3 to 0.7 % (New York,
 before 2018-07-16)."""
 
+FORM = 2
+"""Of what learners make of the features. It is raised with each change of that: a model of another
+form would take its inputs for others, and nobody would see it."""
+
 _PARTS = {"without_weather": False, "with_weather": True}
 
 
@@ -131,6 +135,7 @@ class LearnedForecaster:
         self._most_rows = most_rows
         self._year = False
         self._features = NAMES
+        self._form = FORM
         self._fitted: dict[bool, Fitted] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -138,7 +143,7 @@ class LearnedForecaster:
 
         :raises OtherRelease: where it has others.
         """
-        if state.get("_features") != NAMES:
+        if (state.get("_features"), state.get("_form")) != (NAMES, FORM):
             raise OtherRelease(
                 f"{state.get('name')} was trained by a release with other features",
                 hint="train another: `bikecast train --promote`",
@@ -219,6 +224,7 @@ class LearnedForecaster:
     def portable(self) -> Arrays:
         """What was learned with weather and without, how it errs, and what was there to learn."""
         found = {"year": np.array(self._year), "features": np.array(self._features)}
+        found["form"] = np.array(self._form)
         for name, weather in _PARTS.items():
             if fitted := self._fitted.get(weather):
                 found |= within(name, fitted.portable())
@@ -229,6 +235,8 @@ class LearnedForecaster:
         self._year = bool(arrays["year"])
         if tuple(arrays["features"].tolist()) != NAMES:
             raise KeyError("features of this release")
+        if int(arrays["form"]) != FORM:
+            raise KeyError("inputs of this release")
         for name, weather in _PARTS.items():
             if own := part(arrays, name):
                 learner = self._make(Task(Grid(DAY), self._year, weather))

@@ -25,8 +25,8 @@ hours ahead where stations are told apart 3.178 instead of 3.199."""
 SEEDS = 4
 """Networks of which the mean of logarithms is taken: each ends somewhere else.
 
-With observed weather, day-ahead, 84 days before 2018-07-16: MAE of one 3.472, of two 3.419, of four
-3.405, of eight 3.396."""
+With observed weather, day-ahead, 84 days before 2018-07-16, rain in mm: MAE of one 3.472, of two
+3.419, of four 3.405, of eight 3.396."""
 HALF_LIFE_DAYS = 365
 MOST_CHANGE = 3.0
 """Logarithms beyond it are cut, as in the count regression."""

@@ -31,13 +31,13 @@ def smoke(ask: Ask, release: str, station: str = "", *, reaching: bool = False) 
     expect(ask, "GET", "/health")
     ready = expect(ask, "GET", "/ready")
     until = time.monotonic() + REACHED_WITHIN
-    while reaching and _without_database(ready) and time.monotonic() < until:
+    while reaching and _trouble(ready) and time.monotonic() < until:
         time.sleep(0.5)
         ready = expect(ask, "GET", "/ready")
-    if reaching and _without_database(ready):
+    if reaching and (trouble := _trouble(ready)):
         raise Refused(
-            "GET /ready says that the database does not answer",
-            hint="see whether this host reaches it, with the password of the environment",
+            f"GET /ready says: {trouble}",
+            hint="see whether this host reaches the database, with the environment's password",
         )
     version = expect(ask, "GET", "/version")
     built_from = str(version.get("commit") or "")
@@ -60,8 +60,10 @@ def smoke(ask: Ask, release: str, station: str = "", *, reaching: bool = False) 
     return f"{station}: model {model}, as of {answer.get('as_of')}, {ready.get('status')}"
 
 
-def _without_database(ready: Any) -> bool:
-    return any("database" in str(reason) for reason in ready.get("reasons") or [])
+def _trouble(ready: Any) -> str:
+    """What it says of its database; that data are stale is no fault of a release."""
+    reasons = map(str, ready.get("reasons") or [])
+    return "; ".join(reason for reason in reasons if "stale" not in reason)
 
 
 def _is_rate(value: object) -> bool:

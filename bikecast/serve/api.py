@@ -26,7 +26,7 @@ from bikecast.serve.answers import (
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.explain import Explainer
 from bikecast.serve.feed import StationFeed
-from bikecast.serve.headers import may_be_kept
+from bikecast.serve.headers import Keeping
 from bikecast.serve.metrics import Metrics
 from bikecast.serve.openapi import description
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
@@ -51,6 +51,7 @@ def blueprint(
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
     explainer, station_feed = Explainer(current), StationFeed()
+    keep = Keeping(__version__, settings.commit, settings.model_name).answer
 
     def context() -> Context:
         return Context(settings.model_name, settings.stale_after, now())
@@ -73,9 +74,10 @@ def blueprint(
     @api.get("/ready")
     def ready() -> Response:
         """Whether forecasts can be answered, and what is wrong with them if so."""
-        known = where_from(table())
+        _query()
+        known = provenance(table(), context())
         reasons = ["the data are stale"] if known["stale"] else []
-        reasons += [] if current.reachable else ["the database does not answer"]
+        reasons += [current.trouble] if current.trouble else []
         return answer({"status": "degraded" if reasons else "ok", "reasons": reasons, **known})
 
     @api.get("/openapi.json")
@@ -104,13 +106,15 @@ def blueprint(
     @api.get("/model")
     def model() -> Response:
         """The model in production and the table it made."""
+        _query()
         asked = table()
         known = where_from(asked)
-        return may_be_kept(answer(_model(asked, known)), asked, known["stale"])
+        return keep(asked, known["stale"], lambda: answer(_model(asked, known)))
 
     @api.get("/stations")
     def stations() -> Response:
         """The stations that can be asked for."""
+        _query()
         asked = table()
         known = where_from(asked)
         document = {
@@ -119,7 +123,7 @@ def blueprint(
             "stations": station_entries(asked),
             **known,
         }
-        return may_be_kept(answer(document), asked, known["stale"])
+        return keep(asked, known["stale"], lambda: answer(document))
 
     @api.get("/station_forecast.json")
     def feed() -> Response:
@@ -127,8 +131,11 @@ def blueprint(
         _query()
         asked = table()
         known = where_from(asked)
-        body = Response(station_feed.text(asked, known), mimetype="application/json")
-        return may_be_kept(body, asked, known["stale"])
+
+        def body() -> Response:
+            return Response(station_feed.text(asked, known), mimetype="application/json")
+
+        return keep(asked, known["stale"], body)
 
     @api.get("/stations/<path:station_id>/forecast")
     def forecast(station_id: str) -> Response:
@@ -140,7 +147,7 @@ def blueprint(
         found = station_forecast(asked, station_id, hours, known)
         if why:  # an explanation may be missing for a moment
             return answer(explained_forecast(asked, found, explainer.explain))
-        return may_be_kept(answer(found), asked, known["stale"])
+        return keep(asked, known["stale"], lambda: answer(found))
 
     @api.get("/stations/<path:station_id>/stock")
     def stock(station_id: str) -> Response:

@@ -42,7 +42,18 @@ class CurrentTable:
         self._complained = {"source": False, "disk": False}
         self._since = time.time()
         self._newest: Issue | None = None
+        self._taken: Issue | None = None
+        self._written = 0.0
         self._waiting_since: float | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the table beside its age, in words for whoever asks."""
+        if not self.reachable:
+            return "the database does not answer"
+        if self.table is not None and self._newest is None:
+            return "the database has no forecast"
+        return None if self._newest == self._taken else "a newer forecast is being loaded"
 
     def refresh(self) -> None:
         """Take the newest table; where it cannot be had, keep the old one and say so once."""
@@ -58,15 +69,29 @@ class CurrentTable:
             self.reachable = True
 
     def _take_newest(self) -> None:
-        newest = self.source.newest()
+        newest = self._newest = self.source.newest()
         # Not by its number alone: another database counts from 1 as well.
-        if newest is None or newest == self._newest:
+        if newest is None or newest == self._taken and not self._rewritten():
             return
         taken = self._shared(newest) if self._kept else build_table(self.source.load(newest))
         if taken is not None:
             # What was loaded while this issue was asked for may be a newer one.
-            self.table, self._newest = taken, taken.issue
+            self.table, self._newest, self._taken = taken, taken.issue, taken.issue
+            self._waiting_since, self._written = None, self._when_written()
             log.info("forecast %d as of %s is in use", taken.issue.issue_id, taken.as_of)
+
+    def _rewritten(self) -> bool:
+        """Whether a worker that began later has left another table of the same issue.
+
+        It knows stations that were imported since; two workers must not say different things.
+        """
+        return self._when_written() > self._written
+
+    def _when_written(self) -> float:
+        try:
+            return self._kept.written() if self._kept else 0.0
+        except OSError:
+            return 0.0
 
     def _shared(self, issue: Issue) -> ForecastTable | None:
         """From disk, or from the source and left on disk; None while another worker is at it."""
@@ -153,8 +178,8 @@ class CurrentTable:
 
         def run() -> None:
             self.refresh()
-            # The worker that loads leaves it for the others, who have nothing until then.
-            while self.table is None and self._waiting_since and self.reachable:
+            # The worker that loads leaves it for the others.
+            while self._waiting_since and self.reachable:
                 stop.wait(0.1)
                 self.refresh()
             first.set()

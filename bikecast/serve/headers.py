@@ -3,11 +3,12 @@
 import gzip
 import re
 import secrets
+from collections.abc import Callable
+from hashlib import blake2b
 from typing import Final
 
 from flask import Flask, Response, g, request
 
-from bikecast import __version__
 from bikecast.serve.table import ForecastTable
 
 REQUEST_ID: Final = "X-Request-Id"
@@ -57,14 +58,28 @@ def _compress(response: Response) -> None:
         response.headers["Content-Encoding"] = "gzip"
 
 
-def may_be_kept(response: Response, table: ForecastTable, stale: bool) -> Response:
-    """Let caches keep an answer of a table; with no body for who has it already.
+class Keeping:
+    """Lets caches keep answers that follow from a table; whoever has one already gets no body.
 
-    The tag is weak: the age of the data, which each answer says, is not worth a new one.
+    :param release: all that answers depend on beside the table and whether it is stale.
     """
-    issue = table.issue
-    said = f"{__version__}-{issue.issue_id}-{issue.issued_at.timestamp():.6f}"
-    response.set_etag(f"{said}-stale" if stale else said, weak=True)
-    response.headers["Cache-Control"] = f"public, max-age={MAX_AGE}"
-    response.make_conditional(request)
-    return response
+
+    def __init__(self, *release: str) -> None:
+        self._release = blake2b(repr(release).encode(), digest_size=8).hexdigest()
+
+    def answer(self, table: ForecastTable, stale: bool, body: Callable[[], Response]) -> Response:
+        """The answer, or 304 for who has it.
+
+        The tag is weak: the age of the data, which each answer says, is not worth a new one.
+
+        :param body: makes the answer, where that is needed.
+        """
+        tag = f"{self._release}-{table.digest}" + "-stale" * stale
+        if request.if_none_match.contains_weak(tag):
+            response = Response(status=304)
+            del response.headers["Content-Type"]
+        else:
+            response = body()
+        response.set_etag(tag, weak=True)
+        response.headers["Cache-Control"] = f"public, max-age={MAX_AGE}"
+        return response

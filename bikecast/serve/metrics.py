@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final
 
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -18,6 +19,8 @@ from bikecast.serve.current import CurrentTable
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the histogram: a look-up takes half a millisecond, an explanation ten."""
 NO_ROUTE: Final = "none"
+MANY: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The library's word for the folder in which workers count; it looks there when it is imported."""
 
 
 class Metrics:
@@ -28,6 +31,8 @@ class Metrics:
     """
 
     def __init__(self, current: CurrentTable, model_name: str, now: Callable[[], float]) -> None:
+        if MANY in os.environ and not values.ValueClass._multiprocess:
+            raise RuntimeError(f"prometheus_client was imported before {MANY} was set")
         self._registry = CollectorRegistry()
         self._table = _Table(current, model_name, now)
         self._requests = Counter(
@@ -45,7 +50,7 @@ class Metrics:
         )
         self._stale = Counter(
             "bikecast_stale_answers",
-            "Answers whose data were older than BIKECAST_STALE_AFTER.",
+            "Forecasts given whose data were older than BIKECAST_STALE_AFTER.",
             registry=self._registry,
         )
         self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
@@ -66,7 +71,7 @@ class Metrics:
             requests, seconds = self._of(route, method, response.status_code)
             requests.inc()
             seconds.observe(perf_counter() - g.began)
-            if g.stale:
+            if g.stale and response.status_code == HTTPStatus.OK:
                 self._stale.inc()
             return response
 
@@ -80,7 +85,7 @@ class Metrics:
     def answer(self) -> Response:
         """All of it in Prometheus' text format."""
         registry = CollectorRegistry()
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if MANY in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             for metric in (self._requests, self._seconds, self._stale):

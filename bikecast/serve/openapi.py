@@ -60,19 +60,19 @@ OPERATIONS: Final = (
     Operation("get", "/health", "The process is alive", (types.Health,)),
     Operation(
         *("get", "/ready", "Whether forecasts can be answered", (types.Ready,)),
-        refusals=(problems.NO_TABLE,),
+        refusals=(problems.INVALID_REQUEST, problems.NO_TABLE),
     ),
     Operation("get", "/version", "What runs here", (types.Version,)),
     Operation("get", "/metrics", "What the workers counted, for Prometheus"),
     Operation("get", "/openapi.json", "This description", (dict[str, Any],)),
     Operation(
         *("get", "/model", "The model behind the forecast", (types.ModelInfo,)),
-        refusals=(problems.NO_TABLE,),
+        refusals=(problems.INVALID_REQUEST, problems.NO_TABLE),
         kept=True,
     ),
     Operation(
         *("get", "/stations", "The stations that can be asked for", (types.StationList,)),
-        refusals=(problems.NO_TABLE,),
+        refusals=(problems.INVALID_REQUEST, problems.NO_TABLE),
         kept=True,
     ),
     Operation(
@@ -152,8 +152,15 @@ def description() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": defined.get("$defs", {})},
+        "components": {"schemas": {k: _plain(s) for k, s in defined.get("$defs", {}).items()}},
     }
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose description is a sentence, and no docstring of Python."""
+    if "description" in schema:
+        schema["description"] = schema["description"].partition("\n\n:param")[0]
+    return schema
 
 
 def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
@@ -168,6 +175,9 @@ def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if "{station_id}" in operation.path:
         where = {"name": "station_id", "in": "path", "required": True}
         parameters.insert(0, where | {"schema": {"type": "string", "minLength": 1}})
+    if operation.kept:
+        schema = {"type": "string"}
+        parameters.append({"name": "If-None-Match", "in": "header", "schema": schema})
     if parameters:
         found["parameters"] = parameters
     if operation.body:
@@ -185,14 +195,19 @@ def _responses(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     told = [schemas[t] for t in operation.answers]
     schema = told[0] if len(told) == 1 else {"anyOf": told}
     content = {JSON: {"schema": schema}} if told else {TEXT: {"schema": {"type": "string"}}}
-    found = {"200": {"description": operation.summary, "content": content}}
+    headers = {"X-Request-Id": {"schema": {"type": "string"}}}
+    found: dict[str, Any] = {}
     if operation.kept:
-        found["304"] = {"description": NOT_MODIFIED}
+        headers["ETag"] = headers["Cache-Control"] = {"schema": {"type": "string"}}
+        found["304"] = {"description": NOT_MODIFIED, "headers": headers}
+    found["200"] = {"description": operation.summary, "content": content, "headers": headers}
     refusals = (*operation.refusals, problems.INTERNAL)
     for status, kinds in _by_status(refusals).items():
         content = {PROBLEM: {"schema": schemas[types.ProblemDocument]}}
         titles = "; ".join(f"{kind.title} (`/problems/{kind.slug}`)" for kind in kinds)
         found[str(status)] = {"description": titles, "content": content}
+    content = {PROBLEM: {"schema": schemas[types.ProblemDocument]}}
+    found["default"] = {"description": "Any other problem, such as of a proxy", "content": content}
     return found
 
 

@@ -1,12 +1,15 @@
 """gunicorn, set up and run from here: no configuration file, nothing read from the environment."""
 
 import errno
+import fcntl
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -31,6 +34,8 @@ GRACEFUL_SECONDS = 20
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
 UNIX = "unix:"
+COUNTING = "bikecast-metrics-"
+STARTING = 60  # seconds after which a service holds the lock of its folder, if it lives
 COUNTS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client calls it, when it is imported
 
 
@@ -91,17 +96,33 @@ def _run(program: "_Gunicorn", settings: Settings, master: int) -> None:
 def _counting() -> Iterator[None]:
     """A folder in which the workers count side by side, set before any of them is there.
 
-    In memory where there is such a folder: a file that is mapped ends its process where the disk
-    is full.
+    In memory where there is such a folder: what is mapped from a disk ends its process when that
+    is full, and disks fill up sooner.
     """
     memory = Path("/dev/shm")  # nosec B108  # a folder of its own is made in it
-    where = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="bikecast-metrics-", dir=where) as folder:
-        os.environ[COUNTS] = folder
+    where = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    _sweep(where)
+    with tempfile.TemporaryDirectory(prefix=COUNTING, dir=where) as folder:
+        with (Path(folder) / "service.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.environ[COUNTS] = folder
+            try:
+                yield
+            finally:
+                del os.environ[COUNTS]
+
+
+def _sweep(where: Path) -> None:
+    """Remove what services that were killed have left: nobody holds its lock."""
+    for lock in where.glob(f"{COUNTING}*/service.lock"):
         try:
-            yield
-        finally:
-            del os.environ[COUNTS]
+            if time.time() - lock.stat().st_mtime < STARTING:
+                continue
+            with lock.open("wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent)
+        except OSError:
+            continue  # another's, or in use
 
 
 def listen(bind: str) -> socket.socket:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -32,6 +33,7 @@ class ForecastTable:
     :param start: the first hour, local civil time without offset.
     :param values: bikes per hour, [stations, hours, targets, ``VALUES``], NaN where there is no
         forecast: the hour that spring skips, a target that the data do not have.
+    :param digest: of all that it says: two tables with the same one say the same.
     :param timestamps: each hour in RFC 3339 with the system's offset; so are ``as_of`` and
         ``issued_at``, ready to be answered.
     """
@@ -44,6 +46,7 @@ class ForecastTable:
     origin: datetime
     start: datetime
     values: NDArray[np.float64]
+    digest: str
     timestamps: tuple[str, ...]
     as_of: str
     issued_at: str
@@ -171,10 +174,17 @@ def arranged(
         origin=as_of.replace(tzinfo=None),
         start=start,
         values=values,
+        digest=_digest((issue, system, stations, sorted(index.items()), start), values),
         timestamps=tuple(h.replace(tzinfo=zone).isoformat() for h in hours),
         as_of=as_of.isoformat(timespec="seconds"),
         issued_at=issued_at.isoformat(timespec="seconds"),
     )
+
+
+def _digest(said: object, values: NDArray[np.float64]) -> str:
+    found = blake2b(np.ascontiguousarray(values).data, digest_size=8)
+    found.update(repr((said, values.shape)).encode())
+    return found.hexdigest()
 
 
 def _stations_of(frame: pl.DataFrame, known: tuple[Station, ...]) -> tuple[Station, ...]:

@@ -118,6 +118,65 @@ def test_while_one_loads_the_others_answer_from_the_old_table(
     assert worker.table.issue.issue_id == 3 and isinstance(worker.table.values, np.memmap)
 
 
+def test_patience_begins_anew_with_each_issue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited once is not impatient the next time, a day later."""
+    clock = iter(range(0, 10**6, 86_400))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    source, kept = FakeSource(published()), KeptTable(tmp_path)
+    worker, other = CurrentTable(source, kept), CurrentTable(source, kept)
+    for loads in (1, 2):
+        lock = kept.lock()
+        assert lock is not None
+        worker.refresh()
+        lock.close()
+        other.refresh()
+        worker.refresh()
+        assert source.loads == loads and worker.trouble is None
+        assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+        source.publish()
+
+
+def test_a_worker_that_began_later_tells_the_others_what_an_import_changed(tmp_path: Path) -> None:
+    """Under the same issue: no two of them say different things for long."""
+    source = FakeSource(published())
+    first = CurrentTable(source, KeptTable(tmp_path))
+    first.refresh()
+    age(tmp_path, 60)
+    first.refresh()
+    assert source.current is not None
+    source.current = replace(
+        source.current, stations=tuple(replace(station, capacity=33) for station in PLACES)
+    )
+    CurrentTable(source, KeptTable(tmp_path)).refresh()
+    first.refresh()
+    assert first.table is not None and source.loads == 2
+    assert {station.capacity for station in first.table.stations} == {33}
+
+
+def test_trouble_is_told_in_words(tmp_path: Path) -> None:
+    """What is wrong beside the age of the data, and nothing where nothing is."""
+    source, kept = FakeSource(published()), KeptTable(tmp_path)
+    worker = CurrentTable(source, kept)
+    worker.refresh()
+    assert worker.trouble is None
+    source.publish()
+    lock = kept.lock()
+    assert lock is not None
+    with lock:
+        worker.refresh()
+    assert worker.trouble == "a newer forecast is being loaded"
+    worker.refresh()
+    assert worker.trouble is None
+    source.broken = True
+    worker.refresh()
+    assert worker.trouble == "the database does not answer"
+    empty = CurrentTable(FakeSource(), kept)
+    empty.follow(every=60).set()
+    assert empty.table is not None and empty.trouble == "the database has no forecast"
+
+
 def test_a_start_waits_for_the_worker_that_loads(tmp_path: Path) -> None:
     """It has nothing to answer from until then."""
     source, kept = FakeSource(published()), KeptTable(tmp_path)

@@ -5,11 +5,11 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from typing import NoReturn
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
 
 import pytest
-from fakes import FakeSource, published
+from fakes import FakeSource, forecast_rows, published
 from flask.testing import FlaskClient
 
 from bikecast.serve.current import CurrentTable
@@ -75,16 +75,42 @@ def test_who_has_a_forecast_is_not_sent_it_again(
     assert newer.status_code == 200 and newer.headers["ETag"] != tag
 
 
-def test_the_same_number_in_another_database_is_another_tag(make_client: MakeClient) -> None:
-    """Issues count from 1 in each."""
+def test_whatever_an_answer_follows_from_is_in_its_tag(make_client: MakeClient) -> None:
+    """An issue of the same number, renamed stations, other numbers, another release or name."""
     made = published()
     later = replace(made.issue, issued_at=made.issue.issued_at + timedelta(hours=1))
-    tags = set()
-    for issue in (made.issue, later):
-        current = CurrentTable(FakeSource(replace(made, issue=issue)))
+    renamed = tuple(replace(station, name="renamed") for station in made.stations)
+    frame = forecast_rows(datetime(2018, 7, 16), first_mean=9.0)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"issue": later},
+        {"stations": renamed},
+        {"frame": frame},
+        {"aliases": {}},
+    ]
+    tags = []
+    for change in changes:
+        current = CurrentTable(FakeSource(replace(made, **change)))
         current.refresh()
-        tags.add(make_client(current).get("/model").headers["ETag"])
-    assert len(tags) == 2
+        tags.append(make_client(current).get("/stations").headers["ETag"])
+    for settings in ({"commit": "c" * 40}, {"model_name": "other"}):
+        tags.append(make_client(current, **settings).get("/stations").headers["ETag"])
+    assert len(set(tags)) == len(tags) == 7
+
+
+@pytest.mark.parametrize("header", ["If-Match", "Range"])
+def test_other_conditions_are_no_conditions_here(client: FlaskClient, header: str) -> None:
+    """A weak tag matches none of them."""
+    tag = client.get("/stations").headers["ETag"]
+    found = client.get("/stations", headers={header: tag if header == "If-Match" else "bytes=0-1"})
+    assert found.status_code == 200 and found.json["stations"]
+
+
+def test_whoever_has_a_forecast_learns_of_his_mistakes_all_the_same(client: FlaskClient) -> None:
+    """A tag of one route does not hide that another has no such station or parameter."""
+    tag = {"If-None-Match": client.get("/stations").headers["ETag"]}
+    assert client.get("/stations/nobody/forecast", headers=tag).status_code == 404
+    assert client.get("/stations?x=1", headers=tag).status_code == 400
 
 
 def test_what_changes_with_every_question_is_not_kept(client: FlaskClient) -> None:

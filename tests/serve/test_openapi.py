@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from fakes import FakeSource
 from flask.testing import FlaskClient
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from werkzeug.test import TestResponse
 
 from bikecast.serve import problems
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.openapi import OPERATIONS, description
+from bikecast.serve.openapi import OPERATIONS, Operation, description
 from bikecast.serve.problems import Kind
 
 MakeClient = Callable[..., FlaskClient]
@@ -63,16 +63,33 @@ def described(method: str, path: str) -> Any:
     raise AssertionError(f"{method} {path} is not described")
 
 
-def check(method: str, path: str, found: TestResponse) -> None:
-    """An answer is one of those that the description names, and of its form."""
+def closed(schema: Any) -> Any:
+    """A schema that allows nothing beside what it names, so that a new field is seen."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if "properties" in schema else {}
+    return {key: closed(part) for key, part in schema.items()} | more
+
+
+def check(method: str, path: str, found: TestResponse, more: Any = None) -> None:
+    """An answer is one of those that the description names, and of its form.
+
+    :param more: fields that it has beside its own.
+    """
     responses = described(method, path)["responses"]
     assert str(found.status_code) in responses, (path, found.text)
     content = responses[str(found.status_code)]["content"]
     assert found.mimetype in content
     if found.mimetype != "text/plain":
         # References point into the whole document.
-        whole = {"components": description()["components"]} | content[found.mimetype]["schema"]
-        Draft202012Validator(whole).validate(found.json)
+        components = closed(description()["components"])
+        schema = {"components": components} | content[found.mimetype]["schema"]
+        Draft202012Validator(schema).validate(found.json | (more or {}))
+        if found.status_code == 200 and len(schema.get("anyOf", ())) == 2:
+            which = schema["anyOf"]["explain=true" in path]
+            Draft202012Validator({"components": components} | which).validate(found.json)
 
 
 @pytest.mark.parametrize(("method", "path", "document"), ASKED)
@@ -96,6 +113,30 @@ def test_answers_without_a_table_are_as_described(
     current.refresh()
     found = make_client(current).open(path, method=method, json=document)
     check(method, path, found)
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.kept], ids=lambda o: o.path)
+def test_what_may_be_kept_says_how(client: FlaskClient, operation: Operation) -> None:
+    """Its header, its 304, and that of the request."""
+    path = operation.path.replace("{station_id}", "B")
+    found = client.get(path)
+    again = client.get(path, headers={"If-None-Match": found.headers["ETag"]})
+    told = described("get", path)
+    assert again.status_code == 304 and "content" not in told["responses"]["304"]
+    for answer in (found, again):
+        assert set(told["responses"][str(answer.status_code)]["headers"]) <= set(
+            answer.headers.keys()
+        )
+    assert "If-None-Match" in [parameter["name"] for parameter in told["parameters"]]
+
+
+def test_an_undocumented_field_would_be_seen(client: FlaskClient) -> None:
+    """What is checked above can fail."""
+    for path in ("/health", "/model", "/stations/B/forecast"):
+        found = client.get(path)
+        check("get", path, found)
+        with pytest.raises(ValidationError):
+            check("get", path, found, {"undocumented": 1})
 
 
 def test_every_route_is_described_and_no_other(client: FlaskClient) -> None:
