@@ -189,11 +189,12 @@ def _service(database: Opened, steps: Steps, system: System) -> Iterator[str]:
 def _wait_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     until = time.monotonic() + READY_WITHIN
     while time.monotonic() < until and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+        with contextlib.suppress(httpx.HTTPError):
+            ready = httpx.get(f"{url}/ready", timeout=5)
+            # Until the new forecast is in use it may answer from that of an earlier demo.
+            if ready.status_code == 200 and all("stale" in r for r in ready.json()["reasons"]):
                 return
-        except httpx.HTTPError:
-            time.sleep(0.1)
+        time.sleep(0.1)
     last = " ".join(log.read_text().split("\n")[-6:])
     raise Unavailable(f"the service does not answer on {url}: {last}", hint=f"read {log}")
 
