@@ -7,9 +7,11 @@ import pytest
 
 from bikecast.errors import InputError
 from bikecast.features import NAMES
+from bikecast.models.learned import FORM
 from bikecast.models.portable import unpack
 
 ALPHA = np.zeros(2, np.float32)
+OTHER, SAME = np.array(FORM + 1), np.array(FORM)
 KNOWN = {"year": np.array(True), "features": np.array(NAMES)}
 OTHERS = {**KNOWN, "features": np.array(NAMES[::-1])}
 
@@ -29,7 +31,9 @@ def packed(**arrays):
         ({"name": np.array("glm"), "alpha": ALPHA}, "has no 'year'"),
         ({"name": np.array("glm"), "year": np.array(True)}, "has no 'features'"),
         ({"name": np.array("glm"), **OTHERS}, "has no 'features of this release'"),
-        ({"name": np.array("glm"), **KNOWN}, "has no 'without_weather'"),
+        ({"name": np.array("glm"), **KNOWN}, "has no 'form'"),
+        ({"name": np.array("glm"), **KNOWN, "form": OTHER}, "has no 'inputs of this release'"),
+        ({"name": np.array("glm"), **KNOWN, "form": SAME}, "has no 'without_weather'"),
         ({"name": np.array("naive"), "alpha": ALPHA, "beta": ALPHA}, "has beta"),
     ],
 )
