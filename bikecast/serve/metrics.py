@@ -32,7 +32,8 @@ class Metrics:
 
     def __init__(self, current: CurrentTable, model_name: str, now: Callable[[], float]) -> None:
         if MANY in os.environ and not values.ValueClass._multiprocess:
-            raise RuntimeError(f"prometheus_client was imported before {MANY} was set")
+            # The library was imported before the folder was named, and chose to count alone.
+            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._table = _Table(current, model_name, now)
         self._requests = Counter(
