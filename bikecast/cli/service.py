@@ -81,13 +81,12 @@ def _served(settings: Settings, store: Store, asked: str) -> str:
 
 
 def _kept(settings: Settings, database: str, asked: str) -> "ForecastTable | None":
-    from bikecast.serve.kept import KeptTable, kept_systems
-    from bikecast.serve.server import kept_folder, kept_folders
+    from bikecast.serve.kept import KeptTable, kept_folder, kept_folders
 
-    folders = [kept_folder(settings, database, asked)]
+    folders = [kept_folder(settings.data_dir, database, asked)]
     try:
         if not asked:
-            folders = kept_systems(kept_folders(settings, database))
+            folders = kept_folders(settings.data_dir, database)
         return KeptTable(folders[0]).load() if len(folders) == 1 else None
     except (OSError, ValueError):
         return None

@@ -40,10 +40,10 @@ class CurrentTable:
         self.source = source
         self._kept = kept
         self._complained = {"source": False, "disk": False}
-        self._since = time.time()
         self._newest: Issue | None = None
         self._taken: Issue | None = None
-        self._written = 0.0
+        # What lies there now was left by an earlier process; what is in use was this.
+        self._before = self._stamp = kept.stamp() if kept else None
         self._waiting_since: float | None = None
 
     @property
@@ -70,28 +70,29 @@ class CurrentTable:
 
     def _take_newest(self) -> None:
         newest = self._newest = self.source.newest()
-        # Not by its number alone: another database counts from 1 as well.
-        if newest is None or newest == self._taken and not self._rewritten():
+        if newest is None:
             return
-        taken = self._shared(newest) if self._kept else build_table(self.source.load(newest))
+        # Not by its number alone: another database counts from 1 as well.
+        taken = self._newer(newest) if newest != self._taken else self._rewritten(newest)
         if taken is not None:
             # What was loaded while this issue was asked for may be a newer one.
             self.table, self._newest, self._taken = taken, taken.issue, taken.issue
-            self._waiting_since, self._written = None, self._when_written()
+            self._waiting_since = None
+            self._stamp = self._kept.stamp() if self._kept else None
             log.info("forecast %d as of %s is in use", taken.issue.issue_id, taken.as_of)
 
-    def _rewritten(self) -> bool:
-        """Whether a worker that began later has left another table of the same issue.
+    def _newer(self, issue: Issue) -> ForecastTable | None:
+        return self._shared(issue) if self._kept else build_table(self.source.load(issue))
+
+    def _rewritten(self, issue: Issue) -> ForecastTable | None:
+        """Another table of the same issue, where a worker that began later has left one.
 
         It knows stations that were imported since; two workers must not say different things.
         """
-        return self._when_written() > self._written
-
-    def _when_written(self) -> float:
-        try:
-            return self._kept.written() if self._kept else 0.0
-        except OSError:
-            return 0.0
+        if self._kept is None or self._kept.stamp() == self._stamp:
+            return None
+        self._stamp = self._kept.stamp()
+        return self._found(issue)
 
     def _shared(self, issue: Issue) -> ForecastTable | None:
         """From disk, or from the source and left on disk; None while another worker is at it."""
@@ -138,9 +139,9 @@ class CurrentTable:
         Before, the stations may have been others: an import changes them under the same issue.
         """
         assert self._kept is not None
+        if self._kept.stamp() == self._before:
+            return None
         try:
-            if self._kept.written() < self._since:
-                return None
             table = self._kept.load()
         except (OSError, ValueError) as error:
             self._complain("disk", CANNOT_READ, error)

@@ -11,8 +11,10 @@ import math
 import os
 from dataclasses import asdict
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+from urllib.parse import quote
 
 import numpy as np
 
@@ -35,15 +37,16 @@ class KeptTable:
         self._folder = folder
         self._file = folder / NAME
 
-    def written(self) -> float:
-        """When the table was put there, seconds since 1970; 0 where there is none.
+    def stamp(self) -> tuple[int, int] | None:
+        """Another one for each table that is put there; None where none can be seen.
 
-        :raises OSError: where the folder cannot be looked into.
+        Only whether two are the same says something: clocks jump.
         """
         try:
-            return self._file.stat().st_mtime
-        except (FileNotFoundError, NotADirectoryError):
-            return 0.0
+            found = self._file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def load(self) -> ForecastTable | None:
         """The table as it lies on disk, its values mapped; None where there is none.
@@ -108,9 +111,19 @@ class KeptTable:
         return file
 
 
-def kept_systems(folder: Path) -> list[Path]:
-    """The folders in a folder that hold a table."""
-    return sorted(file.parent for file in folder.glob(f"*/{NAME}"))
+def kept_folder(data_dir: Path, database: str, system_id: str) -> Path:
+    """Where the last table of a system lies, whatever its name is made of."""
+    return _of_database(data_dir, database) / f"system-{quote(system_id, safe='')}"
+
+
+def kept_folders(data_dir: Path, database: str) -> list[Path]:
+    """Those of all systems of a database that hold a table."""
+    return sorted(file.parent for file in _of_database(data_dir, database).glob(f"*/{NAME}"))
+
+
+def _of_database(data_dir: Path, database: str) -> Path:
+    # Staging's is not production's: two databases may have a system of one name.
+    return data_dir / "served" / sha256(database.encode()).hexdigest()[:16]
 
 
 def _document(table: ForecastTable) -> dict[str, Any]:

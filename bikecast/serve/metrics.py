@@ -14,13 +14,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from bikecast import __version__
+from bikecast.serve.counting import FOLDER
 from bikecast.serve.current import CurrentTable
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the histogram: a look-up takes half a millisecond, an explanation ten."""
 NO_ROUTE: Final = "none"
-MANY: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The library's word for the folder in which workers count; it looks there when it is imported."""
 
 
 class Metrics:
@@ -31,7 +30,7 @@ class Metrics:
     """
 
     def __init__(self, current: CurrentTable, model_name: str, now: Callable[[], float]) -> None:
-        if MANY in os.environ and not values.ValueClass._multiprocess:
+        if FOLDER in os.environ and not values.ValueClass._multiprocess:
             # The library was imported before the folder was named, and chose to count alone.
             values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
@@ -86,7 +85,7 @@ class Metrics:
     def answer(self) -> Response:
         """All of it in Prometheus' text format."""
         registry = CollectorRegistry()
-        if MANY in os.environ:
+        if FOLDER in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             for metric in (self._requests, self._seconds, self._stale):

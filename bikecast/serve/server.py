@@ -1,21 +1,14 @@
 """gunicorn, set up and run from here: no configuration file, nothing read from the environment."""
 
 import errno
-import fcntl
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -24,8 +17,10 @@ from gunicorn.errors import HaltServer
 
 from bikecast.config import Settings
 from bikecast.errors import InputError, InUse, Unavailable
+from bikecast.serve.app import create_app
+from bikecast.serve.counting import counting
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.kept import KeptTable
+from bikecast.serve.kept import KeptTable, kept_folder
 from bikecast.serve.source import TableSource
 
 THREADS = 4
@@ -34,9 +29,6 @@ GRACEFUL_SECONDS = 20
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
 UNIX = "unix:"
-COUNTING = "bikecast-metrics-"
-STARTING = 60  # seconds after which a service holds the lock of its folder, if it lives
-COUNTS = "PROMETHEUS_MULTIPROC_DIR"  # as prometheus_client calls it, when it is imported
 
 
 def serve(
@@ -74,7 +66,7 @@ def serve(
         "when_ready": lambda server: on_ready(url),
     }
     program = _Gunicorn(options, lambda: _load(settings, source()))
-    with _counting():
+    with counting():
         _run(program, settings, master)
     return program.ended_by
 
@@ -90,39 +82,6 @@ def _run(program: "_Gunicorn", settings: Settings, master: int) -> None:
             raise Unavailable(
                 f"the service on {settings.bind} could not run", hint="read its log above"
             ) from stop
-
-
-@contextmanager
-def _counting() -> Iterator[None]:
-    """A folder in which the workers count side by side, set before any of them is there.
-
-    In memory where there is such a folder: what is mapped from a disk ends its process when that
-    is full, and disks fill up sooner.
-    """
-    memory = Path("/dev/shm")  # nosec B108  # a folder of its own is made in it
-    where = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
-    _sweep(where)
-    with tempfile.TemporaryDirectory(prefix=COUNTING, dir=where) as folder:
-        with (Path(folder) / "service.lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.environ[COUNTS] = folder
-            try:
-                yield
-            finally:
-                del os.environ[COUNTS]
-
-
-def _sweep(where: Path) -> None:
-    """Remove what services that were killed have left: nobody holds its lock."""
-    for lock in where.glob(f"{COUNTING}*/service.lock"):
-        try:
-            if time.time() - lock.stat().st_mtime < STARTING:
-                continue
-            with lock.open("wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent)
-        except OSError:
-            continue  # another's, or in use
 
 
 def listen(bind: str) -> socket.socket:
@@ -234,27 +193,11 @@ def _load(settings: Settings, source: TableSource) -> Flask:
     server_log, ours = logging.getLogger("gunicorn.error"), logging.getLogger("bikecast")
     ours.handlers = server_log.handlers
     ours.setLevel(server_log.level)
-    # It takes what counts along, which looks for its folder when it is imported.
-    from bikecast.serve.app import create_app
-
     current = CurrentTable(
-        source, KeptTable(kept_folder(settings, source.database, source.system_id))
+        source, KeptTable(kept_folder(settings.data_dir, source.database, source.system_id))
     )
     current.follow()
     return create_app(current, settings)
-
-
-def kept_folder(settings: Settings, database: str, system_id: str) -> Path:
-    """Where the last table of a system lies, whatever its name is made of.
-
-    Staging's is not production's: two databases may have a system of one name.
-    """
-    return kept_folders(settings, database) / f"system-{quote(system_id, safe='')}"
-
-
-def kept_folders(settings: Settings, database: str) -> Path:
-    """Where those of all systems of a database lie."""
-    return settings.data_dir / "served" / sha256(database.encode()).hexdigest()[:16]
 
 
 def _leave_worker(code: object) -> None:

@@ -155,6 +155,33 @@ def test_a_worker_that_began_later_tells_the_others_what_an_import_changed(tmp_p
     assert {station.capacity for station in first.table.stations} == {33}
 
 
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_workers_do_not_chase_each_other_where_the_clock_jumps(tmp_path: Path, jump: float) -> None:
+    """What was written in the past, or in the future, is as good."""
+    source = FakeSource(published())
+    workers = [CurrentTable(source, KeptTable(tmp_path)) for _ in range(2)]
+    workers[0].refresh()
+    age(tmp_path, -jump)
+    for _ in range(3):
+        for worker in workers:
+            worker.refresh()
+            assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+    assert source.loads == 1
+
+
+def test_workers_that_cannot_map_do_not_chase_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each loads an issue once, though each leaves another file."""
+    without_mappings(tmp_path, monkeypatch)
+    source = FakeSource(published())
+    workers = [CurrentTable(source, KeptTable(tmp_path)) for _ in range(2)]
+    for _ in range(3):
+        for worker in workers:
+            worker.refresh()
+    assert source.loads == 2 and all(worker.table is not None for worker in workers)
+
+
 def test_trouble_is_told_in_words(tmp_path: Path) -> None:
     """What is wrong beside the age of the data, and nothing where nothing is."""
     source, kept = FakeSource(published()), KeptTable(tmp_path)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from fakes import published
 
-from bikecast.serve.kept import KeptTable, kept_systems
+from bikecast.serve.kept import KeptTable, kept_folder, kept_folders
 from bikecast.serve.table import ForecastTable, build_table
 
 
@@ -63,7 +63,7 @@ def test_a_table_that_is_in_use_stays_when_another_takes_its_place(kept: KeptTab
 def test_nothing_kept_is_no_error(tmp_path: Path) -> None:
     """As before the first issue."""
     found = KeptTable(tmp_path / "not there")
-    assert found.load() is None and found.written() == 0
+    assert found.load() is None and found.stamp() is None
 
 
 @pytest.mark.parametrize("harm", ["cut off", "no JSON", "another's JSON", "empty", "flat", "late"])
@@ -125,11 +125,17 @@ def test_where_nothing_can_be_locked_that_is_an_error(
         kept.lock()
 
 
-def test_the_folders_with_a_table_are_found(kept: KeptTable, tmp_path: Path) -> None:
-    """Those without are not."""
-    (tmp_path / "empty").mkdir()
-    assert kept_systems(tmp_path) == [tmp_path / "there"]
-    assert kept_systems(tmp_path / "nowhere") == []
+def test_the_folders_with_a_table_are_found(tmp_path: Path) -> None:
+    """Those of one database; those without a table are not."""
+    for database, system in (("a", "made/up"), ("b", "made/up")):
+        kept = KeptTable(kept_folder(tmp_path, database, system))
+        lock = kept.lock()
+        assert lock is not None
+        with lock:
+            kept.keep(build_table(published()))
+    kept_folder(tmp_path, "a", "empty").mkdir()
+    assert kept_folders(tmp_path, "a") == [kept_folder(tmp_path, "a", "made/up")]
+    assert kept_folders(tmp_path, "nowhere") == []
 
 
 def test_only_its_user_reads_it(kept: KeptTable, tmp_path: Path) -> None:
