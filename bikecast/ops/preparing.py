@@ -208,6 +208,9 @@ def try_out(site: Site, release: str, colours: dict[Host, str], *, reaching: boo
                 return smoke(ask, release, env.release.smoke_station, reaching=reaching)
             except Refused as error:
                 error.what = f"{host.name}: {error.what}"
+                # Riders' own colour goes on, and its log is there to be read.
+                if colours[host]:
+                    show_logs(site, {host: service_name(colours[host])})
                 raise
 
     seen = site.fleet.all(one, tuple(colours))

@@ -123,7 +123,7 @@ def test_one_bad_host(riders: Load, live: Stage) -> None:
         done = live.deploy(NEXT)
     finally:
         bad.run("iptables", "-D", "FORWARD", *block)
-    assert done.code == 1 and f"not healthy on {bad.ip}" in done.last, done.err
+    assert done.code == 1 and f"{bad.ip}: GET /ready says: the database" in done.last, done.err
     assert f"{bad.ip}|" in done.err, "its last log lines are shown"
     agree(live, FIRST)
     unharmed(riders)
