@@ -104,6 +104,7 @@ class Fleet:
     ) -> tuple[dict[Host, T], dict[Host, BikecastError]]:
         """Do something on several hosts at once: what came of it, and where it failed.
 
+        Not from within itself: all places may be taken by those who then wait for one.
         Interrupted, it waits a moment for what is under way and leaves the rest.
         """
         done: dict[Host, T] = {}

@@ -16,7 +16,7 @@ from bikecast.ops.commands import (
     refresher_name,
     service_name,
 )
-from bikecast.ops.host import Host
+from bikecast.ops.host import Host, together
 from bikecast.ops.images import registry_host
 from bikecast.ops.site import Site, States, Target
 from bikecast.ops.smoke import asking, smoke
@@ -208,12 +208,14 @@ def try_out(site: Site, release: str, colours: dict[Host, str], *, reaching: boo
                 return smoke(ask, release, env.release.smoke_station, reaching=reaching)
             except Refused as error:
                 error.what = f"{host.name}: {error.what}"
-                # Riders' own colour goes on, and its log is there to be read.
-                if colours[host]:
-                    show_logs(site, {host: service_name(colours[host])})
                 raise
 
-    seen = site.fleet.all(one, tuple(colours))
+    seen, failed = site.fleet.each(one, tuple(colours))
+    if failed:
+        # Riders' own colour goes on, and its log is there to be read.
+        refused = [host for host, error in failed.items() if isinstance(error, Refused)]
+        show_logs(site, {h: service_name(colours[h]) for h in refused if colours[h]})
+        raise together(failed)
     site.say(f"{release}: smoke test passed on {_names(colours)}; {next(iter(seen.values()), '')}")
 
 

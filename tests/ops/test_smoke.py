@@ -120,12 +120,14 @@ def test_a_colour_is_asked_by_a_header(hosts):
 
 
 def test_the_host_that_answers_wrongly_is_named(hosts):
-    """Also where its proxy does not run."""
+    """With what its release said last; also where its proxy does not run."""
     hosts[1].change("bikecast-blue", status="exited")
-    site = Deployer(hosts).site
+    deployer = Deployer(hosts)
+    site = deployer.site
     one, two = site.fleet.hosts
     with pytest.raises(Refused, match="^two: GET /health answers 502"):
         try_out(site, target("a").release, {one: "blue", two: "blue"})
+    assert deployer.said == ["two|   bikecast-blue started"]
     hosts[0].change("bikecast-proxy", status="exited")
     with pytest.raises(Refused, match="^one: nothing answers on its port 8000"):
         try_out(site, target("b").release, {one: ""})
