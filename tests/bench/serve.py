@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,9 +32,9 @@ from bikecast.cli.terminal import print_table
 from bikecast.embedded import EmbeddedPostgres
 from bikecast.history import HOUR
 from bikecast.models.naive import SeasonalNaive
-from bikecast.records import QUANTILE_COLUMNS, TARGETS, Issue, System
+from bikecast.records import QUANTILE_COLUMNS, TARGETS, Issue, Station, System
 from bikecast.registry import Registry, TrainingRun
-from bikecast.store import Store, ensure_database
+from bikecast.store import FileSeen, Store, ensure_database
 
 CITY = System("bench", "A made-up city", "America/New_York", "US-NY", simulated=True)
 START = datetime(2018, 7, 16)
@@ -137,6 +138,10 @@ def fill(store: Store) -> None:
     """One system, and one forecast of it."""
     store.upgrade()
     store.add_system(CITY)
+    stations = [Station(station_id(i), capacity=30) for i in range(STATIONS)]
+    store.import_stations(
+        CITY.system_id, FileSeen("made up", "-"), stations, len(stations), Counter()
+    )
     issue = Issue(CITY.system_id, datetime.now(UTC), START.replace(tzinfo=UTC), "naive", "1")
     store.save_issue(issue, frame())
 
@@ -248,6 +253,8 @@ def mlflow(folder: Path, database: str) -> Program:
     words += ["--model-uri", f"models:/bench/{version.version}", "--port", str(port)]
     words += ["--workers", str(WORKERS)]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "1", "MLFLOW_TRACKING_URI": uri}
+    # It starts uvicorn by its bare name.
+    quiet["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return Program(words, port, "/ping", quiet)
 
 
