@@ -110,12 +110,14 @@ def live(
     before: tuple[str, ...] = (),
     settings: Mapping[str, str] | None = None,
     log: Path | None = None,
+    tree: Path | None = None,
 ) -> Iterator[Live]:
     """The service of the made-up city on a free port, with data that are never stale.
 
     :param folder: of what it keeps.
     :param before: words that run the command; :param settings: more of its environment.
     :param log: where to write what it says, beside the folder by default.
+    :param tree: the release to run, this one by default.
     """
     environment = {
         "BIKECAST_DATABASE_URL": database_url,
@@ -129,6 +131,7 @@ def live(
         process = subprocess.Popen(
             [*before, sys.executable, "-m", "bikecast", "serve", "--bind", "127.0.0.1:0"],
             env=os.environ | environment | dict(settings or {}),
+            cwd=tree,
             stdout=file,
             stderr=file,
         )

@@ -1,6 +1,7 @@
 """`bikecast forecast --every`, whose MLflow is a real server that goes and comes back."""
 
 import os
+import socket
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -41,30 +42,28 @@ def panel(start: datetime = datetime(2018, 5, 1), days: int = 21) -> pl.DataFram
     return pl.DataFrame({"station_id": ["A.10"] * len(hours), "hour": hours, **flows})
 
 
-def promote_a_model(url: str) -> None:
+def promote_a_model(registry: Registry) -> None:
     """Put a naive one in production."""
     forecaster = MODELS["naive"]()
     forecaster.fit(build_history(panel(), NEW_YORK), Grid(24))
     run = TrainingRun(
         NEW_YORK, "naive", {}, {"naive": {"mae": 1.0}}, "2018-05-01", "2018-05-22", ""
     )
-    registry = Registry(url, "bike-demand-forecaster")
     registry.put_in_production(registry.register(forecaster, run))
 
 
 def test_the_refresher_issues_again_once_mlflow_is_back(
     server: OwnPostgres, filled: Store, tmp_path: Path
 ) -> None:
-    """It says once what fails; the service goes on meanwhile, and nothing is left of the model."""
-    database = ensure_database(server.url, "mlflow_of_the_refresher")
-    with tracking_server(database, tmp_path) as url:
-        promote_a_model(url)
-    log, temporary = tmp_path / "log", tmp_path / "temporary"
-    temporary.mkdir()
+    """It says once what fails, and the service goes on meanwhile."""
+    database, log = ensure_database(server.url, "mlflow_of_the_refresher"), tmp_path / "log"
+    promote_a_model(Registry(database, "bike-demand-forecaster", tmp_path / "models"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     settings = {
         "BIKECAST_DATABASE_URL": filled.url,
-        "BIKECAST_MLFLOW_TRACKING_URI": url,
-        "TMPDIR": str(temporary),
+        "BIKECAST_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
     }
     with live(filled.url, tmp_path / "kept") as service, log.open("wb") as file:
         before = service.ask()["model"]["version"]
@@ -77,7 +76,6 @@ def test_the_refresher_issues_again_once_mlflow_is_back(
         try:
             until(lambda: GONE in log.read_text(), 120)
             assert service.answers_from(before)
-            port = int(url.rpartition(":")[2])
             with tracking_server(database, tmp_path, port=port):
                 until(lambda: service.answers_from("1"), 120)
                 assert refresher.poll() is None
@@ -85,4 +83,3 @@ def test_the_refresher_issues_again_once_mlflow_is_back(
             refresher.terminate()
             refresher.wait(60)
     assert log.read_text().count(GONE) == 1
-    assert list(temporary.iterdir()) == []
