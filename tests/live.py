@@ -20,6 +20,7 @@ from fakes import NEW_YORK, PLACES, published, seen
 from bikecast.collect import import_stations
 from bikecast.store import Store, ensure_database
 
+WORKERS = 2
 QUESTION = json.dumps({"station_id": "A.10"})
 
 
@@ -63,7 +64,7 @@ class Live:
 
     url: str
     process: subprocess.Popen[bytes]
-    log: Path
+    folder: Path
 
     def ask(self) -> Any:
         """An answer, on a connection of its own: any of the workers may give it."""
@@ -124,7 +125,7 @@ def live(
         "BIKECAST_DATA_DIR": str(folder),
         "BIKECAST_SYSTEM": "made-up",
         "BIKECAST_STALE_AFTER": str(10**10),
-        "BIKECAST_WORKERS": "3",
+        "BIKECAST_WORKERS": str(WORKERS),
     }
     log = log or folder.with_name(f"{folder.name}-{time.monotonic_ns()}.log")
     with log.open("wb") as file:
@@ -139,13 +140,16 @@ def live(
         until(lambda: " on http://" in log.read_text() or process.poll() is not None, 60)
         assert process.poll() is None, log.read_text()
         url = log.read_text().partition(" on http://")[2].split()[0]
-        service = Live(f"http://{url}", process, log)
+        service = Live(f"http://{url}", process, folder)
         until(lambda: httpx.get(f"{service.url}/health", timeout=60).status_code == 200)
         yield service
         assert process.poll() is None, log.read_text()
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
 
 
 @dataclass
@@ -168,7 +172,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         """Ask until it is enough."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
-        while not self.enough.wait(0.005):
+        while not self.enough.wait(0.02):
             began = time.perf_counter()
             try:
                 connection.request("POST", "/predict", QUESTION, JSON)

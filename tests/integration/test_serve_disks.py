@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fakes import NEW_YORK
-from live import issue, live, made_up_city, under_load, until
+from live import WORKERS, issue, live, made_up_city, under_load, until
 from postgres import OwnPostgres
 
 from bikecast.serve.kept import KeptTable, kept_folder
@@ -100,6 +100,6 @@ def test_no_worker_ends_where_shared_memory_is_full_too(filled: Store, disk: Pat
             until(lambda: service.answers_from(version))
         assert load.cuts == 0 and service.workers() == workers
         os.kill(workers[0], signal.SIGKILL)
-        until(lambda: len(set(service.workers()) - {workers[0]}) == 3)
+        until(lambda: len(set(service.workers()) - {workers[0]}) == WORKERS)
         assert service.answers_from(version)
         assert service.answered() >= load.asked

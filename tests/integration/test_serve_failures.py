@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from fakes import NEW_YORK
-from live import Live, issue, live, made_up_city, under_load, until
+from live import WORKERS, Live, issue, live, made_up_city, under_load, until
 from postgres import OwnPostgres
 
 from bikecast.store import Store
@@ -54,16 +54,20 @@ def test_a_new_issue_is_taken_by_all_workers_under_load(service: Live, filled: S
 def killed(server: OwnPostgres, store: Store) -> Iterator[None]:
     """Connections are refused."""
     server.kill()
-    yield
-    server.start()
+    try:
+        yield
+    finally:
+        server.start()
 
 
 @contextmanager
 def frozen(server: OwnPostgres, store: Store) -> Iterator[None]:
     """Who connects waits for an answer."""
     server.freeze()
-    yield
-    server.thaw()
+    try:
+        yield
+    finally:
+        server.thaw()
 
 
 @contextmanager
@@ -92,15 +96,14 @@ def test_forecasts_go_on_without_the_database_and_follow_it_again(
 
 
 def test_a_start_does_not_wait_for_a_database_that_hangs(
-    service: Live, filled: Store, server: OwnPostgres, tmp_path: Path
+    service: Live, filled: Store, server: OwnPostgres
 ) -> None:
-    """It serves the last forecast."""
-    with live(filled.url, tmp_path / "kept") as other:
-        version = other.ask()["model"]["version"]
+    """It serves the last forecast, which another one has kept."""
+    version = service.ask()["model"]["version"]
     with frozen(server, filled):
-        with live(filled.url, tmp_path / "kept") as again:
-            assert again.ask()["model"]["version"] == version
-            assert again.says(SILENT)
+        with live(filled.url, service.folder) as started:
+            assert started.ask()["model"]["version"] == version
+            assert started.says(SILENT)
 
 
 def test_a_worker_that_is_killed_costs_its_own_connections_at_most(service: Live) -> None:
@@ -110,11 +113,11 @@ def test_a_worker_that_is_killed_costs_its_own_connections_at_most(service: Live
         for kills in range(1, 4):
             old = service.workers()
             os.kill(old[0], signal.SIGKILL)
-            until(lambda: len(set(service.workers()) - {old[0]}) == 3)  # noqa: B023
+            until(lambda: len(set(service.workers()) - {old[0]}) == WORKERS)  # noqa: B023
             counts += [service.answered() for _ in range(10)]
             # A client that was cut asks again on another connection.
             assert load.cuts <= 6 * kills
-    until(lambda: len(service.workers()) == 3)
+    until(lambda: len(service.workers()) == WORKERS)
     assert counts == sorted(counts)
     # The one that was killed may have counted an answer that it did not give any more.
     assert load.asked <= service.answered() - before <= load.asked + load.cuts
