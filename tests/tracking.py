@@ -15,15 +15,18 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": 
 
 
 @contextmanager
-def tracking_server(store: str, folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+def tracking_server(
+    store: str, folder: Path, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
     """Its URL, once it answers.
 
     :param store: the database of runs and versions.
     :param folder: where it keeps the files of models.
+    :param port: a free one where none is given.
     """
     with socket.socket() as free:
         free.bind((host, 0))
-        port = free.getsockname()[1]
+        port = port or free.getsockname()[1]
     url = f"http://{host}:{port}"
     words = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
     words += ["--workers", "1", "--host", host, "--port", str(port)]

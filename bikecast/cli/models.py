@@ -10,13 +10,15 @@ import typer
 from bikecast.cli.open import Opened, chosen_system, commit, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
 from bikecast.config import read_settings, seconds
-from bikecast.errors import BikecastError
+from bikecast.errors import BikecastError, Unavailable
 from bikecast.records import Issue, ModelVersion
 
 if TYPE_CHECKING:
     from bikecast.promote import Verdict
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
+
+AGAIN_AFTER = 5.0  # seconds, where what a forecast needs does not answer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SystemId = Annotated[
@@ -87,20 +89,37 @@ def forecast(
 ) -> None:
     """Issue the forecast table with the model in production.
 
+    Where it repeats and the database or MLflow does not answer, it tries every 5 s.
+
     Example: bikecast forecast --every 10m
     """
     pause = seconds(every) if every else None
+    if pause is not None:
+        from bikecast.registry import fail_soon
+
+        fail_soon()
     with opened(read_settings()) as database:
         chosen = chosen_system(database.store, system or database.settings.system)
         if pause is None:
             print_issue(issue_now(database, chosen), as_json)
+        failed: BikecastError | None = None
         while pause is not None:
-            try:
-                print_issue(issue_now(database, chosen), as_json)
-            except BikecastError as error:
-                # A refresher outlives what it depends on; the next round tries again.
-                errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-            time.sleep(pause)
+            failed = _round(database, chosen, as_json, failed)
+            # A refresher outlives what it depends on, and is there soon after it is back.
+            time.sleep(min(pause, AGAIN_AFTER) if isinstance(failed, Unavailable) else pause)
+
+
+def _round(
+    database: Opened, system_id: str, as_json: bool, before: BikecastError | None
+) -> BikecastError | None:
+    """Issue and print; or what failed, which is told where the round before said another thing."""
+    try:
+        print_issue(issue_now(database, system_id), as_json)
+    except BikecastError as error:
+        if str(error) != str(before):
+            errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return error
+    return None
 
 
 def issue_now(database: Opened, system_id: str) -> Issue:

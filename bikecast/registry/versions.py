@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -205,8 +206,11 @@ class Registry:
         :raises OtherRelease: for one whose code or features this release does not have.
         """
         try:
-            with self._reaching():
-                loaded = mlflow.pyfunc.load_model(f"models:/{self.name}/{version.version}")
+            # Into a folder of ours: MLflow leaves its own behind, and a refresher loads for years.
+            with self._reaching(), TemporaryDirectory() as folder:
+                loaded = mlflow.pyfunc.load_model(
+                    f"models:/{self.name}/{version.version}", dst_path=folder
+                )
             forecaster = loaded.unwrap_python_model().forecaster
             # What was a model once can be a part of one now, under the same name.
             if not isinstance(forecaster, Explainable):

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from contextlib import nullcontext
 from typing import Final
 
 from bikecast.records import Issue
@@ -17,6 +18,9 @@ PATIENCE: Final = 15.0
 FIRST_WITHIN: Final = 10.0
 KEPT_WITHIN: Final = 2.0
 """Seconds that a start waits for the newest table: with none, and with an older one at hand."""
+
+ANSWER_WITHIN: Final = 5.0
+"""Seconds after which a database that was asked and says nothing is one that does not answer."""
 
 CANNOT_KEEP: Final = "the forecast is in memory alone, a restart would lose it: %s"
 CANNOT_READ: Final = "what was kept of a forecast is of no use: %s"
@@ -36,15 +40,24 @@ class CurrentTable:
 
     def __init__(self, source: TableSource, kept: KeptTable | None = None) -> None:
         self.table: ForecastTable | None = None
-        self.reachable = True
         self.source = source
         self._kept = kept
         self._complained = {"source": False, "disk": False}
+        self._answered = True
+        self._asked_at: float | None = None
+        self._alone = False
         self._newest: Issue | None = None
         self._taken: Issue | None = None
         # What lies there now was left by an earlier process; what is in use was this.
         self._before = self._stamp = kept.stamp() if kept else None
         self._waiting_since: float | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the source answered last time, and is not hanging on what it was asked now."""
+        asked_at = self._asked_at
+        hangs = asked_at is not None and time.monotonic() - asked_at > ANSWER_WITHIN
+        return self._answered and not hangs
 
     @property
     def trouble(self) -> str | None:
@@ -53,7 +66,9 @@ class CurrentTable:
             return "the database does not answer"
         if self.table is not None and self._newest is None:
             return "the database has no forecast"
-        return None if self._newest == self._taken else "a newer forecast is being loaded"
+        if self._newest != self._taken:
+            return "a newer forecast is being loaded"
+        return "the forecast is in memory alone: its disk takes nothing" if self._alone else None
 
     def refresh(self) -> None:
         """Take the newest table; where it cannot be had, keep the old one and say so once."""
@@ -61,25 +76,35 @@ class CurrentTable:
             self._take_newest()
         except Exception as error:  # whatever it is, riders get the old table
             self._complain("source", "no newer forecast can be had: %s", error)
-            self.reachable = False
+            self._answered = False
         else:
             if self._complained["source"]:
                 log.warning("forecasts can be had again")
             self._complained["source"] = False
-            self.reachable = True
+            self._answered = True
 
     def _take_newest(self) -> None:
-        newest = self._newest = self.source.newest()
+        newest = self._newest = self._ask()
         if newest is None:
             return
         # Not by its number alone: another database counts from 1 as well.
-        taken = self._newer(newest) if newest != self._taken else self._rewritten(newest)
+        if newest != self._taken:
+            taken = self._newer(newest)
+        else:
+            taken = self._kept_after_all(newest) if self._alone else self._rewritten(newest)
         if taken is not None:
             # What was loaded while this issue was asked for may be a newer one.
             self.table, self._newest, self._taken = taken, taken.issue, taken.issue
             self._waiting_since = None
             self._stamp = self._kept.stamp() if self._kept else None
             log.info("forecast %d as of %s is in use", taken.issue.issue_id, taken.as_of)
+
+    def _ask(self) -> Issue | None:
+        self._asked_at = time.monotonic()
+        try:
+            return self.source.newest()
+        finally:
+            self._asked_at = None
 
     def _newer(self, issue: Issue) -> ForecastTable | None:
         return self._shared(issue) if self._kept else build_table(self.source.load(issue))
@@ -97,12 +122,13 @@ class CurrentTable:
     def _shared(self, issue: Issue) -> ForecastTable | None:
         """From disk, or from the source and left on disk; None while another worker is at it."""
         assert self._kept is not None
+        self._alone = False
         if found := self._found(issue):
             return found
         try:
             lock = self._kept.lock()
         except OSError as error:
-            self._complain("disk", CANNOT_KEEP, error)
+            self._cannot_keep(error)
             return build_table(self.source.load(issue))
         if lock is None:
             return self._impatiently(issue)
@@ -116,12 +142,37 @@ class CurrentTable:
             try:
                 self._kept.keep(table)
             except OSError as error:
-                self._complain("disk", CANNOT_KEEP, error)
+                self._cannot_keep(error)
                 return table
-        # Mapped, so that the workers share it.
-        found = self._found(newest)
+        return self._mapped(newest) or table
+
+    def _cannot_keep(self, error: OSError) -> None:
+        self._complain("disk", CANNOT_KEEP, error)
+        self._alone = True
+
+    def _mapped(self, issue: Issue) -> ForecastTable | None:
+        """What was just kept, which the workers share."""
+        found = self._found(issue)
         self._complained["disk"] = found is None
-        return found or table
+        return found
+
+    def _kept_after_all(self, issue: Issue) -> ForecastTable | None:
+        """The table in use, mapped, once there is room for it; None until then.
+
+        The next issue, which would be kept anyway, can be a day away.
+        """
+        assert self._kept is not None and self.table is not None
+        try:
+            with self._kept.lock() or nullcontext() as lock:
+                if lock is None:
+                    return None
+                if self._found(issue) is None:
+                    self._kept.keep(self.table)
+        except OSError:
+            return None
+        self._alone = False
+        log.warning("the forecast is kept on disk again")
+        return self._mapped(issue)
 
     def _impatiently(self, issue: Issue) -> ForecastTable | None:
         """For oneself, where another worker has been loading for too long."""
@@ -159,7 +210,7 @@ class CurrentTable:
             return
         if table is not None and table.system.system_id == self.source.system_id:
             # Until the source was asked, nobody knows.
-            self.table, self.reachable = table, False
+            self.table, self._answered = table, False
 
     def _complain(self, of: str, message: str, error: Exception) -> None:
         """Once, until it is over."""

@@ -5,10 +5,12 @@ in memory. It is replaced by a rename, so that whoever has mapped the old one ke
 go; written in place, or cut, it would end the processes that have it mapped.
 """
 
+import errno
 import fcntl
 import json
 import math
 import os
+import shutil
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
@@ -79,6 +81,9 @@ class KeptTable:
         """
         head = json.dumps(_document(table)).encode()
         head += b" " * (-(len(head) + 1) % _PAGE) + b"\n"
+        if shutil.disk_usage(self._folder).free < len(head) + table.values.nbytes:
+            # Rather than fill the disk to find out, every few seconds and for others too.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
         unfinished = self._file.with_suffix(".new")
         try:
             with unfinished.open("wb") as file:

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -30,9 +30,6 @@ class Metrics:
     """
 
     def __init__(self, current: CurrentTable, model_name: str, now: Callable[[], float]) -> None:
-        if FOLDER in os.environ and not values.ValueClass._multiprocess:
-            # The library was imported before the folder was named, and chose to count alone.
-            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._table = _Table(current, model_name, now)
         self._requests = Counter(

@@ -65,8 +65,14 @@ def serve(
         "control_socket_disable": True,
         "when_ready": lambda server: on_ready(url),
     }
-    program = _Gunicorn(options, lambda: _load(settings, source()))
-    with counting():
+    with counting() as places:
+        options |= {
+            "pre_fork": places.before_fork,
+            "post_fork": places.after_fork,
+            # Not on a disk: a start needs no room on any, and a slow one ends no worker.
+            "worker_tmp_dir": str(places.folder),
+        }
+        program = _Gunicorn(options, lambda: _load(settings, source()))
         _run(program, settings, master)
     return program.ended_by
 

@@ -42,7 +42,7 @@ def parsed(url: str) -> URL:
 def transaction(url: str) -> Iterator[Connection]:
     """One transaction on a connection of its own: all of it, or nothing."""
     with _translated(parsed(url)):
-        connection = psycopg2.connect(**_arguments(parsed(url)))
+        connection = connect(parsed(url))
         try:
             with connection:
                 yield connection
@@ -53,7 +53,7 @@ def transaction(url: str) -> Iterator[Connection]:
 def create_database(url: str, name: str, template: str = "template1") -> None:
     """Make a database on the same server; harmless where another command was faster."""
     with _translated(parsed(url)):
-        connection = psycopg2.connect(**_arguments(parsed(url)))
+        connection = connect(parsed(url))
         try:
             connection.autocommit = True  # CREATE DATABASE runs in no transaction
             with connection.cursor() as cursor:
@@ -63,6 +63,15 @@ def create_database(url: str, name: str, template: str = "template1") -> None:
             return
         finally:
             connection.close()
+
+
+def connect(url: URL) -> Connection:
+    """A connection; what the URL sets itself goes before what is usual here.
+
+    :raises psycopg2.Error: where there can be none.
+    """
+    connection: Connection = psycopg2.connect(**_arguments(url))
+    return connection
 
 
 def _arguments(url: URL) -> Mapping[str, Any]:

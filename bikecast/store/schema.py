@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from bikecast.errors import InputError, SchemaTooNew, Unavailable
+from bikecast.store.connection import connect
 
 SCHEMA = 2
 """The schema that this release makes and understands; the number of its newest migration."""
@@ -69,7 +70,10 @@ def status(url: URL) -> SchemaStatus:
 
 
 def _connected(url: URL) -> Connection:
-    engine = create_engine(url.set(drivername="postgresql+psycopg2"), poolclass=NullPool)
+    # As all other connections: a server that hangs keeps nobody for ever.
+    engine = create_engine(
+        "postgresql+psycopg2://", creator=lambda: connect(url), poolclass=NullPool
+    )
     try:
         return engine.connect()
     except OperationalError as error:

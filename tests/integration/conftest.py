@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import polars as pl
 import pytest
 from city import CITY, HEADER, LEGACY, old_ride, ride, write
+from postgres import OwnPostgres
 from typer.testing import CliRunner
 
 from bikecast.cli import app, cities
@@ -20,6 +21,13 @@ def few_rows():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "ROWS", train.QUICK_ROWS)
         yield
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A PostgreSQL that tests kill and freeze, and leave as it was."""
+    with OwnPostgres(tmp_path_factory.mktemp("own")) as server:
+        yield server
 
 
 @pytest.fixture

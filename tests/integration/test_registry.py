@@ -1,5 +1,6 @@
 """The registry on a real MLflow, whose tables are in a real PostgreSQL."""
 
+import tempfile
 from datetime import datetime, timedelta
 
 import mlflow
@@ -100,13 +101,16 @@ def server(database_url, tmp_path):
         yield url
 
 
-def test_a_server_does_what_a_database_does(server):
-    """Models go to it and come back over HTTP, by version and by alias."""
+def test_a_server_does_what_a_database_does(server, tmp_path, monkeypatch):
+    """Models go to it and come back over HTTP, by version and by alias, and leave no copy here."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     registry = Registry(server, "bike-demand-forecaster")
     first = registry.register(fitted(), run(model="mean4w", mean4w=GOOD, naive=NAIVE))
     assert promote(registry).passed
     assert registry.get(PRODUCTION).version == first.version
     assert type(registry.load(first)) is type(fitted())
+    assert list((tmp_path / "temporary").iterdir()) == []
     with pytest.raises(Refused, match="first in production"):
         rollback(registry)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fakes import PLACES, FakeSource, forecast_rows, published
 
+from bikecast.records import Issue
 from bikecast.serve import current as module
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.kept import KeptTable
@@ -322,3 +323,66 @@ def test_a_kept_table_that_is_none_is_replaced(
         worker.follow(every=60).set()
     assert worker.table is not None and isinstance(worker.table.values, np.memmap)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [OF_NO_USE]
+
+
+def test_what_found_no_room_is_kept_as_soon_as_there_is_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the next look, without loading it again; until then it says so. Workers share it again."""
+    source = FakeSource(published())
+    workers = [CurrentTable(source, KeptTable(tmp_path / "kept")) for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        full(tmp_path, patch)
+        for worker in workers * 2:
+            worker.refresh()
+            assert worker.trouble == "the forecast is in memory alone: its disk takes nothing"
+    assert source.loads == 2
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "bikecast"):
+        for worker in workers * 2:
+            worker.refresh()
+            assert worker.trouble is None
+            assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+    assert source.loads == 2
+    assert [r.getMessage() for r in caplog.records] == ["the forecast is kept on disk again"] * 2
+
+
+def test_what_is_kept_late_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another worker has the lock, the table is in memory alone and nothing is loaded."""
+    source, kept = FakeSource(published()), KeptTable(tmp_path)
+    worker = CurrentTable(source, kept)
+    with pytest.MonkeyPatch.context() as patch:
+        full(tmp_path, patch)
+        worker.refresh()
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    lock = kept.lock()
+    assert lock is not None
+    with lock:
+        worker.refresh()
+    assert source.loads == 1 and worker.trouble is not None
+    worker.refresh()
+    assert source.loads == 1 and worker.trouble is None
+
+
+def test_a_source_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing has failed yet; when it goes on, all is well."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(FakeSource):
+        def newest(self) -> Issue | None:
+            asked.set()
+            assert goes_on.wait(30)
+            return super().newest()
+
+    monkeypatch.setattr(module, "ANSWER_WITHIN", 0.0)
+    source = Hanging(published())
+    current = CurrentTable(source)
+    refreshing = threading.Thread(target=current.refresh)
+    refreshing.start()
+    assert asked.wait(30)
+    assert not current.reachable and current.trouble == "the database does not answer"
+    goes_on.set()
+    refreshing.join(30)
+    assert current.reachable and current.trouble is None

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -141,3 +142,28 @@ def test_the_folders_with_a_table_are_found(tmp_path: Path) -> None:
 def test_only_its_user_reads_it(kept: KeptTable, tmp_path: Path) -> None:
     """A forecast need not be secret; what else is in the folder may be."""
     assert the_file(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_table_of_another_format_is_left_alone(kept: KeptTable, tmp_path: Path) -> None:
+    """A newer release beside this one has one of its own in the same folder."""
+    theirs = tmp_path / "there" / "forecast-2.table"
+    theirs.write_text("of another release")
+    table = kept.load()
+    assert table is not None
+    kept.keep(table)
+    assert theirs.read_text() == "of another release" and kept.load() is not None
+
+
+def test_a_disk_without_room_for_it_is_not_filled(
+    kept: KeptTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others need the last bytes too."""
+    table, before = kept.load(), the_file(tmp_path).stat()
+    assert table is not None
+    free = shutil.disk_usage(tmp_path)._replace(free=table.values.nbytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(Path, "open", None)
+    with pytest.raises(OSError) as caught:
+        kept.keep(table)
+    assert caught.value.errno == errno.ENOSPC
+    assert the_file(tmp_path).stat() == before

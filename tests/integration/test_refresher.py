@@ -1,0 +1,85 @@
+"""`bikecast forecast --every`, whose MLflow is a real server that goes and comes back."""
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from fakes import NEW_YORK
+from live import live, made_up_city, until
+from postgres import OwnPostgres
+from tracking import tracking_server
+
+from bikecast.collect import import_panel
+from bikecast.history import build_history
+from bikecast.models import MODELS
+from bikecast.models.base import Grid
+from bikecast.registry import Registry, TrainingRun
+from bikecast.store import Store, ensure_database
+
+pytestmark = pytest.mark.integration
+
+GONE = "MLflow does not answer"
+
+
+@pytest.fixture
+def filled(server: OwnPostgres, tmp_path: Path) -> Store:
+    """The made-up city with three weeks of hours, and a forecast of before."""
+    store = made_up_city(server.url, tmp_path)
+    panel().write_parquet(tmp_path / "panel.parquet")
+    import_panel(store, NEW_YORK.system_id, [tmp_path / "panel.parquet"])
+    return store
+
+
+def panel(start: datetime = datetime(2018, 5, 1), days: int = 21) -> pl.DataFrame:
+    """A station whose pickups follow the hour of the day."""
+    hours = [start + timedelta(hours=i) for i in range(24 * days)]
+    flows = {"pickups": [h.hour for h in hours], "returns": [23 - h.hour for h in hours]}
+    return pl.DataFrame({"station_id": ["A.10"] * len(hours), "hour": hours, **flows})
+
+
+def promote_a_model(registry: Registry) -> None:
+    """Put a naive one in production."""
+    forecaster = MODELS["naive"]()
+    forecaster.fit(build_history(panel(), NEW_YORK), Grid(24))
+    run = TrainingRun(
+        NEW_YORK, "naive", {}, {"naive": {"mae": 1.0}}, "2018-05-01", "2018-05-22", ""
+    )
+    registry.put_in_production(registry.register(forecaster, run))
+
+
+def test_the_refresher_issues_again_once_mlflow_is_back(
+    server: OwnPostgres, filled: Store, tmp_path: Path
+) -> None:
+    """It says once what fails, and the service goes on meanwhile."""
+    database, log = ensure_database(server.url, "mlflow_of_the_refresher"), tmp_path / "log"
+    promote_a_model(Registry(database, "bike-demand-forecaster", tmp_path / "models"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "BIKECAST_DATABASE_URL": filled.url,
+        "BIKECAST_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
+    }
+    with live(filled.url, tmp_path / "kept") as service, log.open("wb") as file:
+        before = service.ask()["model"]["version"]
+        refresher = subprocess.Popen(
+            [sys.executable, "-m", "bikecast", "forecast", "--every", "1s"],
+            env=os.environ | settings,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            until(lambda: GONE in log.read_text(), 120)
+            assert service.answers_from(before)
+            with tracking_server(database, tmp_path, port=port):
+                until(lambda: service.answers_from("1"), 120)
+                assert refresher.poll() is None
+        finally:
+            refresher.terminate()
+            refresher.wait(60)
+    assert log.read_text().count(GONE) == 1

@@ -1,0 +1,83 @@
+"""A PostgreSQL that a test may kill, and freeze: the embedded one's programs, on a port."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg2
+from live import children
+
+from bikecast.embedded import EmbeddedPostgres
+
+
+class OwnPostgres:
+    """A server for the time of a ``with`` block.
+
+    :param folder: its data folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with EmbeddedPostgres(folder):
+            """It makes the cluster, and a user for it where we are root."""
+        self._data = folder / "postgres"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql+psycopg2://postgres@127.0.0.1:{self._port}/postgres"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "OwnPostgres":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it; waits until it answers."""
+        words = shlex.split((self._data / "postmaster.opts").read_text())
+        words += ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self._port}", "-c", "fsync=off"]
+        owner = self._data.stat()
+        root = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        with (self._data.parent / "own.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                words, stdout=log, stderr=log, **(root if os.geteuid() == 0 else {})
+            )
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return psycopg2.connect(self.url.replace("+psycopg2", "")).close()
+            except psycopg2.OperationalError:
+                assert (
+                    self._process.poll() is None and time.monotonic() < until
+                ), "it does not start"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL it and all that it has started."""
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(30)
+
+    def freeze(self) -> None:
+        """SIGSTOP it, and all: who connects, or asks, waits."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        # First the one that makes others.
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            for pid in children(self._process.pid):
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    continue
