@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from bikecast.errors import InputError, InUse, Unavailable
 from bikecast.serve.app import create_app
 from bikecast.serve.counting import counting
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.kept import KeptTable, kept_folder
-from bikecast.serve.source import TableSource
+from bikecast.serve.gate import check
+from bikecast.serve.kept import KeptTable, database_folder, kept_folder
+from bikecast.serve.known import KeptKeys, KnownKeys
+from bikecast.serve.limits import Limiter
+from bikecast.serve.source import Source
 
 THREADS = 4
 GRACEFUL_SECONDS = 20
@@ -29,11 +33,12 @@ GRACEFUL_SECONDS = 20
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
 UNIX = "unix:"
+SPARE_COLUMNS = 2  # for workers that begin while those they replace still answer
 
 
 def serve(
     settings: Settings,
-    source: Callable[[], TableSource],
+    source: Callable[[], Source],
     *,
     log_level: str = "warning",
     on_ready: Callable[[str], None] = lambda url: None,
@@ -50,9 +55,11 @@ def serve(
     """
     if settings.workers < 1:
         raise InputError(f"{settings.workers} workers", hint="set --workers to 1 or more")
+    check(settings)
     listener = listen(settings.bind)
     url = _url(listener)
     master = os.getpid()
+    limiter = Limiter(settings.workers + SPARE_COLUMNS)
     options = {
         "bind": f"fd://{listener.detach()}",
         "workers": settings.workers,
@@ -64,8 +71,10 @@ def serve(
         "proc_name": "bikecast",
         "control_socket_disable": True,
         "when_ready": lambda server: on_ready(url),
+        "pre_fork": _give_column,
+        "post_fork": lambda server, worker: limiter.take(worker.column),
     }
-    program = _Gunicorn(options, lambda: _load(settings, source()))
+    program = _Gunicorn(options, lambda: _load(settings, source(), limiter))
     with counting():
         _run(program, settings, master)
     return program.ended_by
@@ -82,6 +91,12 @@ def _run(program: "_Gunicorn", settings: Settings, master: int) -> None:
             raise Unavailable(
                 f"the service on {settings.bind} could not run", hint="read its log above"
             ) from stop
+
+
+def _give_column(server: Arbiter, worker: Any) -> None:
+    """A column of the limiter that no living worker writes."""
+    taken = {other.column for other in server.WORKERS.values()}
+    worker.column = next(column for column in count() if column not in taken)
 
 
 def listen(bind: str) -> socket.socket:
@@ -189,15 +204,17 @@ class _Master(Arbiter):  # type: ignore[misc]
         super().handle_term()
 
 
-def _load(settings: Settings, source: TableSource) -> Flask:
+def _load(settings: Settings, source: Source, limiter: Limiter) -> Flask:
     server_log, ours = logging.getLogger("gunicorn.error"), logging.getLogger("bikecast")
     ours.handlers = server_log.handlers
     ours.setLevel(server_log.level)
     current = CurrentTable(
         source, KeptTable(kept_folder(settings.data_dir, source.database, source.system_id))
     )
+    keys = KnownKeys(source, KeptKeys(database_folder(settings.data_dir, source.database)))
+    keys.follow()
     current.follow()
-    return create_app(current, settings)
+    return create_app(current, settings, keys=keys, limiter=limiter)
 
 
 def _leave_worker(code: object) -> None:
