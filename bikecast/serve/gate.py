@@ -27,6 +27,7 @@ WATCHED: Final = frozenset({"/health", "/ready", "/metrics"})
 """Asked by machines that watch the service, which must not be told that they ask too often."""
 OPEN: Final = WATCHED | {"/version", "/openapi.json", "/docs"}
 """For everybody: what the service is, and how it is asked."""
+DOCS: Final = "/docs/"  # and what the page there loads
 ADMIN: Final = frozenset({"/model/reload"})
 BEARER: Final = "bearer "
 CHALLENGE: Final = 'Bearer realm="bikecast"'
@@ -88,7 +89,7 @@ class Gate:
         # Browsers ask what they may ask without the key that they will ask with.
         if admin and request.method != "OPTIONS":
             self._check_token(given)
-        elif path not in OPEN and request.method != "OPTIONS":
+        elif not (path in OPEN or path.startswith(DOCS) or request.method == "OPTIONS"):
             self._refuse_without(given)
 
     def _limit(self, client: str, limit: int, who: str) -> None:
