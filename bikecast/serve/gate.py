@@ -2,9 +2,10 @@
 
 import hmac
 import math
+from collections.abc import Mapping
 from typing import Final
 
-from flask import Flask, g, request
+from flask import Flask, Request, g, request
 
 from bikecast.config import Settings
 from bikecast.errors import InputError
@@ -73,24 +74,28 @@ class Gate:
         app.before_request(self._pass)
 
     def _pass(self) -> None:
-        path = request.path
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # found once
+        path, environ = asked.path, asked.environ
         if path in WATCHED:
             return
-        environ = request.environ
-        peer, forwarded = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")
-        g.address = self._clients.address(peer, forwarded)
         given = _given(environ.get("HTTP_AUTHORIZATION", ""), environ.get("HTTP_X_API_KEY", ""))
         admin = path in ADMIN
         key = self._keys.find(given) if given and not admin else None
         if key:
             self._limit(f"key {key.key_id}", self._settings.key_limit, f"the key {key.name!r}")
             return
-        self._limit(f"address {g.address}", self._settings.address_limit, g.address)
+        if admin or self._settings.address_limit:
+            self._limit_address(environ)
         # Browsers ask what they may ask without the key that they will ask with.
-        if admin and request.method != "OPTIONS":
+        if admin and asked.method != "OPTIONS":
             self._check_token(given)
-        elif not (path in OPEN or path.startswith(DOCS) or request.method == "OPTIONS"):
+        elif not (path in OPEN or path.startswith(DOCS) or asked.method == "OPTIONS"):
             self._refuse_without(given)
+
+    def _limit_address(self, environ: Mapping[str, str]) -> None:
+        peer, forwarded = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")
+        g.address = self._clients.address(peer, forwarded)
+        self._limit(f"address {g.address}", self._settings.address_limit, g.address)
 
     def _limit(self, client: str, limit: int, who: str) -> None:
         wait = self._limiter.admit(client, limit) if limit else None
