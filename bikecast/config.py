@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import platformdirs
@@ -29,6 +29,16 @@ class Settings:
     :param trips_url: folder that holds the published trip files.
     :param weather_url: Open-Meteo's archive endpoint.
     :param commit: the git commit that this installation was built from, where known.
+    :param require_key: forecasts are answered to who has an API key alone.
+    :param admin_token: opens what only admins may ask of the service; empty: nobody may.
+    :param key_limit: requests a minute that each key has, from wherever it is used; 0: any number.
+    :param address_limit: requests a minute without a key that each address has; 0: any number.
+    :param trusted_proxies: addresses and networks whose word for a client's address is taken;
+        ``unix`` stands for whoever may open the service's unix socket.
+    :param trusted_hops: proxies between a client and the service; each adds the address it sees.
+    :param cors_origins: origins whose pages may call the service from a browser; ``*``: all.
+    :param max_body: bytes of a request's body.
+    :param max_batch: questions in one batch.
     """
 
     data_dir: Path = Path(platformdirs.user_data_dir("bikecast", appauthor=False))
@@ -42,6 +52,15 @@ class Settings:
     trips_url: str = "https://s3.amazonaws.com/tripdata"
     weather_url: str = "https://archive-api.open-meteo.com/v1/archive"
     commit: str = ""
+    require_key: bool = False
+    admin_token: str = field(default="", repr=False)
+    key_limit: int = 0
+    address_limit: int = 0
+    trusted_proxies: tuple[str, ...] = ("unix",)
+    trusted_hops: int = 1
+    cors_origins: tuple[str, ...] = ()
+    max_body: int = 1_000_000
+    max_batch: int = 1_000
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -72,7 +91,16 @@ def _value(name: str, environ: Mapping[str, str]) -> str | None:
     return environ.get(variable)
 
 
+SWITCH = {"true": True, "1": True, "false": False, "0": False}
+
+
 def _convert(name: str, text: str, kind: type) -> object:
+    if kind is bool:
+        if text.lower() not in SWITCH:
+            raise InputError(f"{PREFIX}{name.upper()} is {text!r}", hint="write true or false")
+        return SWITCH[text.lower()]
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     if kind is int:
         try:
             return int(text)

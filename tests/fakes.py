@@ -1,6 +1,6 @@
 """The fakes of all tests, each beside a contract test that also runs on the real thing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs
+from bikecast.keys import ApiKey
 from bikecast.models.portable import pack
 from bikecast.models import MODELS
 from bikecast.models.base import within
@@ -117,6 +118,8 @@ class FakeSource:
     loads: int = 0
     system_id: str = NEW_YORK.system_id
     database: str = "made up"
+    valid: tuple[ApiKey, ...] = ()
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
 
     def newest(self) -> Issue | None:
         """The issue it was given."""
@@ -138,6 +141,18 @@ class FakeSource:
     def packed_model(self, issue: Issue) -> bytes | None:
         """The same for every issue."""
         return doubling()
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        """Those it was given."""
+        if self.broken:
+            raise ConnectionError("nobody answers")
+        return self.valid
+
+    def note(self, who: str, act: str, subject: str) -> None:
+        """Remembered."""
+        if self.broken:
+            raise ConnectionError("nobody answers")
+        self.notes.append((who, act, subject))
 
     def publish(self, **changes: object) -> None:
         """Replace fields of what it has, under the next issue id."""

@@ -21,6 +21,21 @@ def test_each_kind_of_value_is_converted():
     assert (found.workers, found.data_dir, found.system) == (3, Path("~/x").expanduser(), "a")
 
 
+def test_switches_and_lists_are_words():
+    """True or false, and words with commas between."""
+    found = read_settings(
+        {"BIKECAST_REQUIRE_KEY": "true", "BIKECAST_TRUSTED_PROXIES": "10.0.0.0/8, unix,"}
+    )
+    assert found.require_key and found.trusted_proxies == ("10.0.0.0/8", "unix")
+    found = read_settings({"BIKECAST_REQUIRE_KEY": "0", "BIKECAST_TRUSTED_PROXIES": ""})
+    assert not found.require_key and found.trusted_proxies == ()
+
+
+def test_the_admin_token_is_not_shown():
+    """Whatever prints the settings."""
+    assert "hush" not in repr(read_settings({"BIKECAST_ADMIN_TOKEN": "hush"}))
+
+
 def test_a_secret_may_come_from_a_file(tmp_path):
     """``…_FILE`` names the file that holds the value; its line end does not count."""
     secret = tmp_path / "url"
@@ -31,7 +46,11 @@ def test_a_secret_may_come_from_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     "environ",
-    [{"BIKECAST_WORKERS": "many"}, {"BIKECAST_SYSTEM_FILE": "/no/such/file"}],
+    [
+        {"BIKECAST_REQUIRE_KEY": "yes, please"},
+        {"BIKECAST_WORKERS": "many"},
+        {"BIKECAST_SYSTEM_FILE": "/no/such/file"},
+    ],
 )
 def test_a_wrong_value_names_its_variable(environ):
     """The error names the variable that has to be changed."""

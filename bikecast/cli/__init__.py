@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bikecast import __version__
-from bikecast.cli import data, demo, models, service
+from bikecast.cli import data, demo, keys, models, service
 from bikecast.cli.backtest import backtest
 from bikecast.cli.stock import stock
 from bikecast.cli.terminal import errors
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(data.db, name="db")
 app.add_typer(data.imports, name="import")
 app.add_typer(models.model, name="model")
+app.add_typer(keys.keys, name="keys")
 app.command()(demo.demo)
 app.command()(backtest)
 app.command()(models.train)

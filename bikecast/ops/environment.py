@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -122,6 +123,7 @@ class Release(Section):
     previous: Literal["warm", "stopped"] = "warm"
     keep: Annotated[int, Field(ge=2)] = 5
     smoke_station: str = ""
+    smoke_key: SecretStr = SecretStr("")
 
     @field_validator("steps")
     @classmethod
@@ -140,6 +142,11 @@ class Service(Section):
     mlflow_tracking_uri: SecretStr = SecretStr("")
     model_name: str = "bike-demand-forecaster"
     stale_after: PositiveInt = 86_400
+    require_key: bool = False
+    admin_token: SecretStr = SecretStr("")
+    key_limit: NonNegativeInt = 0
+    address_limit: NonNegativeInt = 0
+    cors_origins: tuple[str, ...] = ()
 
 
 class Notify(Section):

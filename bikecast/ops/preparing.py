@@ -203,7 +203,8 @@ def try_out(site: Site, release: str, colours: dict[Host, str], *, reaching: boo
     def one(host: Host) -> str:
         front = site.front(host)
         with host.tunnel(front.port) as port:
-            ask = asking(port, front.tls, colours[host])
+            key = env.release.smoke_key.get_secret_value()
+            ask = asking(port, front.tls, colours[host], key)
             try:
                 return smoke(ask, release, env.release.smoke_station, reaching=reaching)
             except Refused as error:

@@ -82,12 +82,15 @@ def expect(ask: Ask, method: str, path: str, document: Any = None) -> Any:
     return answer
 
 
-def asking(port: int, tls: Tls | None, colour: str = "") -> Ask:
+def asking(port: int, tls: Tls | None, colour: str = "", key: str = "") -> Ask:
     """Ask the proxy at a local port.
 
     :param colour: which of the two is to answer; empty: the one that riders get.
+    :param key: an API key, where the service requires one.
     """
     headers = {"Content-Type": "application/json"}
+    if key:
+        headers["X-API-Key"] = key.strip()  # of a file, its line end
     if colour:
         headers["X-Bikecast-Colour"] = colour
 

@@ -61,6 +61,12 @@ BUCKETS
         "127.0.0.1 green" green;
         default "";
     }
+    # What watches the service runs on the host itself.
+    map $remote_addr $inside {
+        "127.0.0.1" 1;
+        "::1" 1;
+        default "";
+    }
     map $asked $counted {
         "" 1;
         default 0;
@@ -83,6 +89,7 @@ TLS
         proxy_http_version 1.1;
         proxy_set_header Connection "";
         proxy_set_header Host $http_host;
+        # In the place of whatever came: the service believes the proxy, and counts by address.
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;
         proxy_set_header X-Request-Id $request_id;
@@ -93,6 +100,12 @@ TLS
         error_page 418 = @leaving;
         location / {
             if (-f /traffic/leaving/INSTANCE) { return 418; }
+            proxy_pass http://$colour;
+        }
+        # For the host itself; no rider's request, so none that a release is judged by.
+        location = /metrics {
+            access_log off;
+            if ($inside = "") { return 404; }
             proxy_pass http://$colour;
         }
         location @leaving {

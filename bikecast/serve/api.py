@@ -1,6 +1,7 @@
 """The REST blueprint: parse, look up, answer."""
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,16 +28,23 @@ from bikecast.serve.current import CurrentTable
 from bikecast.serve.explain import Explainer
 from bikecast.serve.feed import StationFeed
 from bikecast.serve.headers import Keeping
+from bikecast.serve.known import KnownKeys
 from bikecast.serve.metrics import Metrics
 from bikecast.serve.openapi import description
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
+from bikecast.serve.source import KeySource
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
-from bikecast.serve.types import MAX_BATCH, BatchRequest, PredictRequest, Provenance
+from bikecast.serve.types import BatchRequest, PredictRequest, Provenance
 
 DEFAULT_HOURS = 24
+OTHERS_WITHIN = 5
+"""Seconds in which the other workers have what one was told to look for: each looks by itself."""
 NEVER_ISSUED = "this system has no forecast yet; run `bikecast forecast`, then ask again"
 NEVER_REACHED = "no forecast could be loaded since the service started; see why in its log"
+
+
+log = logging.getLogger(__name__)
 
 
 def answer(document: Any, status: int = 200, mimetype: str = "application/json") -> Response:
@@ -46,12 +54,17 @@ def answer(document: Any, status: int = 200, mimetype: str = "application/json")
 
 
 def blueprint(
-    current: CurrentTable, settings: Settings, now: Callable[[], float], metrics: Metrics
+    current: CurrentTable,
+    settings: Settings,
+    now: Callable[[], float],
+    metrics: Metrics,
+    keys: KnownKeys,
 ) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
     explainer, station_feed = Explainer(current), StationFeed()
-    keep = Keeping(__version__, settings.commit, settings.model_name).answer
+    release = (__version__, settings.commit, settings.model_name)
+    keep = Keeping(*release, shared=not settings.require_key).answer
 
     def context() -> Context:
         return Context(settings.model_name, settings.stale_after, now())
@@ -83,7 +96,7 @@ def blueprint(
     @api.get("/openapi.json")
     def described() -> Response:
         """The service's own description."""
-        return answer(description())
+        return answer(description(settings.require_key))
 
     @api.get("/metrics")
     def told() -> Response:
@@ -110,6 +123,27 @@ def blueprint(
         asked = table()
         known = where_from(asked)
         return keep(asked, known["stale"], lambda: answer(_model(asked, known)))
+
+    @api.post("/model/reload")
+    def reload() -> Response:
+        """Look for a newer forecast and for the keys at once, in this worker."""
+        _query()
+        before = current.table
+        audited = _noted(keys.source, f"admin token from {g.address}", "reload")
+        current.refresh()
+        keys.refresh()
+        found = current.table
+        return answer(
+            {
+                "issue_id": found.issue.issue_id if found else None,
+                "newer": found is not before,
+                "trouble": current.trouble,
+                "keys": keys.count,
+                "others_within_seconds": OTHERS_WITHIN,
+                "audited": audited,
+                **_simulated(found),
+            }
+        )
 
     @api.get("/stations")
     def stations() -> Response:
@@ -180,17 +214,27 @@ def blueprint(
             body = BatchRequest.model_validate_json(_body())
         except ValidationError as error:
             raise invalid(error) from None
-        if len(body.predictions) > MAX_BATCH:
+        if len(body.predictions) > settings.max_batch:
             raise Problem(
                 TOO_LARGE,
                 f"{len(body.predictions)} predictions asked for at once; "
-                f"send up to {MAX_BATCH} at a time",
+                f"send up to {settings.max_batch} at a time",
             )
         known = where_from(asked)
         answers = [_item(asked, known, i, item) for i, item in enumerate(body.predictions)]
         return answer({"predictions": answers, **_simulated(asked)})
 
     return api
+
+
+def _noted(source: KeySource, who: str, act: str) -> bool:
+    """Write down what an admin does; whether the database took it, or only the log."""
+    try:
+        source.note(who, act, "")
+    except Exception as error:  # whatever it is, he goes on
+        log.warning("not in the database's admin_act, %s: %s by %s", error, act, who)
+        return False
+    return True
 
 
 def _body() -> bytes:

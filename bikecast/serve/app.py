@@ -8,40 +8,53 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from bikecast.config import Settings
+from bikecast.serve import cors
 from bikecast.serve.api import answer, blueprint
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.gate import Gate
 from bikecast.serve.headers import attach
+from bikecast.serve.known import KnownKeys
+from bikecast.serve.limits import Limiter
 from bikecast.serve.metrics import Metrics
 from bikecast.serve.problems import INTERNAL, Problem, from_http
-
-MAX_BODY = 1_000_000
 
 log = logging.getLogger(__name__)
 
 
 def create_app(
-    current: CurrentTable, settings: Settings, now: Callable[[], float] = time.time
+    current: CurrentTable,
+    settings: Settings,
+    now: Callable[[], float] = time.time,
+    keys: KnownKeys | None = None,
+    limiter: Limiter | None = None,
 ) -> Flask:
     """The service as a WSGI application.
 
     :param current: the table in use; whoever calls this also has it refreshed.
     :param now: wall clock, seconds since 1970.
+    :param keys: those that are valid; whoever calls this also has them refreshed.
+    :param limiter: shared by all workers; by default this application counts alone.
     """
+    keys = KnownKeys(current.source) if keys is None else keys
     app = Flask("bikecast", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     metrics = Metrics(current, settings.model_name, now)
     # What comes first before a request comes last behind it: the time is that of all the others.
     metrics.attach(app)
     attach(app)
-    app.register_blueprint(blueprint(current, settings, now, metrics))
+    cors.attach(app, settings.cors_origins)
+    Gate(settings, keys, limiter or Limiter()).attach(app)
+    app.register_blueprint(blueprint(current, settings, now, metrics, keys))
 
     def refuse(problem: Problem) -> Response:
         simulated = current.table is not None and current.table.simulated
         document = problem.document(request.path, simulated)
-        return answer(document, problem.kind.status, "application/problem+json")
+        response = answer(document, problem.kind.status, "application/problem+json")
+        response.headers.extend(problem.headers)
+        return response
 
     def refuse_http(error: HTTPException) -> Response:
-        response = refuse(from_http(error))
+        response = refuse(from_http(error, settings.max_body))
         # A 405 must name the methods that are allowed.
         response.headers.extend((k, v) for k, v in error.get_headers() if k == "Allow")
         return response

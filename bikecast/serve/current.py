@@ -8,7 +8,7 @@ from typing import Final
 
 from bikecast.records import Issue
 from bikecast.serve.kept import KeptTable
-from bikecast.serve.source import TableSource
+from bikecast.serve.source import Source
 from bikecast.serve.table import ForecastTable, build_table
 
 POLL_SECONDS: Final = 2.0
@@ -38,10 +38,11 @@ class CurrentTable:
         without it each has its own, in memory alone.
     """
 
-    def __init__(self, source: TableSource, kept: KeptTable | None = None) -> None:
+    def __init__(self, source: Source, kept: KeptTable | None = None) -> None:
         self.table: ForecastTable | None = None
         self.source = source
         self._kept = kept
+        self._turn = threading.Lock()
         self._complained = {"source": False, "disk": False}
         self._answered = True
         self._asked_at: float | None = None
@@ -71,7 +72,14 @@ class CurrentTable:
         return "the forecast is in memory alone: its disk takes nothing" if self._alone else None
 
     def refresh(self) -> None:
-        """Take the newest table; where it cannot be had, keep the old one and say so once."""
+        """Take the newest table; where it cannot be had, keep the old one and say so once.
+
+        One at a time: beside the thread that follows, admins ask for it.
+        """
+        with self._turn:
+            self._refresh()
+
+    def _refresh(self) -> None:
         try:
             self._take_newest()
         except Exception as error:  # whatever it is, riders get the old table

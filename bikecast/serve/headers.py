@@ -62,9 +62,11 @@ class Keeping:
     """Lets caches keep answers that follow from a table; whoever has one already gets no body.
 
     :param release: all that answers depend on beside the table and whether it is stale.
+    :param shared: also caches that serve several clients; not where each needs a key.
     """
 
-    def __init__(self, *release: str) -> None:
+    def __init__(self, *release: str, shared: bool = True) -> None:
+        self._who = "public" if shared else "private"
         self._release = blake2b(repr(release).encode(), digest_size=8).hexdigest()
 
     def answer(self, table: ForecastTable, stale: bool, body: Callable[[], Response]) -> Response:
@@ -81,5 +83,5 @@ class Keeping:
         else:
             response = body()
         response.set_etag(tag, weak=True)
-        response.headers["Cache-Control"] = f"public, max-age={MAX_AGE}"
+        response.headers["Cache-Control"] = f"{self._who}, max-age={MAX_AGE}"
         return response

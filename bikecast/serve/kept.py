@@ -118,15 +118,16 @@ class KeptTable:
 
 def kept_folder(data_dir: Path, database: str, system_id: str) -> Path:
     """Where the last table of a system lies, whatever its name is made of."""
-    return _of_database(data_dir, database) / f"system-{quote(system_id, safe='')}"
+    return database_folder(data_dir, database) / f"system-{quote(system_id, safe='')}"
 
 
 def kept_folders(data_dir: Path, database: str) -> list[Path]:
     """Those of all systems of a database that hold a table."""
-    return sorted(file.parent for file in _of_database(data_dir, database).glob(f"*/{NAME}"))
+    return sorted(file.parent for file in database_folder(data_dir, database).glob(f"*/{NAME}"))
 
 
-def _of_database(data_dir: Path, database: str) -> Path:
+def database_folder(data_dir: Path, database: str) -> Path:
+    """Where all that is kept of a database lies."""
     # Staging's is not production's: two databases may have a system of one name.
     return data_dir / "served" / sha256(database.encode()).hexdigest()[:16]
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from bikecast import __version__
 from bikecast.records import MAX_HORIZON
 from bikecast.serve import problems, types
+from bikecast.serve.gate import ADMIN, OPEN, WATCHED
 from bikecast.serve.problems import Kind
 from bikecast.serve.stock import DEFAULT_AT
 
@@ -71,6 +72,10 @@ OPERATIONS: Final = (
         kept=True,
     ),
     Operation(
+        *("post", "/model/reload", "Look for a newer forecast and the keys", (types.Reloaded,)),
+        refusals=(problems.INVALID_REQUEST, problems.TOKEN_REFUSED, problems.ADMIN_OFF),
+    ),
+    Operation(
         *("get", "/stations", "The stations that can be asked for", (types.StationList,)),
         refusals=(problems.INVALID_REQUEST, problems.NO_TABLE),
         kept=True,
@@ -128,9 +133,22 @@ OPERATIONS: Final = (
 )
 
 
+SCHEMES: Final = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "keyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "adminToken": {"type": "http", "scheme": "bearer", "description": "The admin token, no key."},
+}
+HEADERS: Final = {401: "WWW-Authenticate", 429: "Retry-After"}
+"""That refusals have."""
+NEEDS_KEY: Final = (problems.KEY_REQUIRED, problems.KEY_REFUSED, problems.KEYS_UNKNOWN)
+
+
 @cache
-def description() -> dict[str, Any]:
-    """The document."""
+def description(require_key: bool = False) -> dict[str, Any]:
+    """The document.
+
+    :param require_key: forecasts are answered to who has a key alone.
+    """
     kinds = [(t, "validation") for o in OPERATIONS for t in o.answers]
     kinds += [(o.body, "validation") for o in OPERATIONS if o.body]
     kinds.append((types.ProblemDocument, "validation"))
@@ -142,7 +160,9 @@ def description() -> dict[str, Any]:
     found = {t: schemas[names[t], "validation"] for t, _ in kinds}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _described(operation, found)
+        paths.setdefault(operation.path, {})[operation.method] = _described(
+            operation, found, _security(operation, require_key)
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -152,8 +172,27 @@ def description() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": {k: _plain(s) for k, s in defined.get("$defs", {}).items()}},
+        "components": {
+            "schemas": {k: _plain(s) for k, s in defined.get("$defs", {}).items()},
+            "securitySchemes": SCHEMES,
+        },
     }
+
+
+def _security(operation: Operation, require_key: bool) -> list[dict[str, list[str]]]:
+    """By which of the schemes a request may pass; the empty one is none."""
+    if operation.path in ADMIN:
+        return [{"adminToken": []}]
+    if operation.path in OPEN:
+        return []
+    return [{"key": []}, {"keyHeader": []}, *([] if require_key else [{}])]
+
+
+def refusals(operation: Operation) -> tuple[Kind, ...]:
+    """Its own, and those that the gate has for it."""
+    limited = () if operation.path in WATCHED else (problems.TOO_MANY,)
+    keyed = () if operation.path in OPEN | ADMIN else NEEDS_KEY
+    return (*operation.refusals, *keyed, *limited, problems.INTERNAL)
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
@@ -163,9 +202,12 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _described(
+    operation: Operation, schemas: dict[Any, Any], security: list[dict[str, list[str]]]
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         "summary": operation.summary,
+        "security": security,
         "operationId": _name(operation),
         "responses": _responses(operation, schemas),
     }
@@ -201,11 +243,13 @@ def _responses(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         headers["ETag"] = headers["Cache-Control"] = {"schema": {"type": "string"}}
         found["304"] = {"description": NOT_MODIFIED, "headers": headers}
     found["200"] = {"description": operation.summary, "content": content, "headers": headers}
-    refusals = (*operation.refusals, problems.INTERNAL)
-    for status, kinds in _by_status(refusals).items():
+    for status, kinds in _by_status(refusals(operation)).items():
         content = {PROBLEM: {"schema": schemas[types.ProblemDocument]}}
         titles = "; ".join(f"{kind.title} (`/problems/{kind.slug}`)" for kind in kinds)
         found[str(status)] = {"description": titles, "content": content}
+        if status in HEADERS:
+            header = {HEADERS[status]: {"schema": {"type": "string"}}}
+            found[str(status)]["headers"] = header
     content = {PROBLEM: {"schema": schemas[types.ProblemDocument]}}
     found["default"] = {"description": "Any other problem, such as of a proxy", "content": content}
     return found

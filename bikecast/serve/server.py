@@ -20,8 +20,11 @@ from bikecast.errors import InputError, InUse, Unavailable
 from bikecast.serve.app import create_app
 from bikecast.serve.counting import counting
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.kept import KeptTable, kept_folder
-from bikecast.serve.source import TableSource
+from bikecast.serve.gate import check
+from bikecast.serve.kept import KeptTable, database_folder, kept_folder
+from bikecast.serve.known import KeptKeys, KnownKeys
+from bikecast.serve.limits import Limiter
+from bikecast.serve.source import Source
 
 THREADS = 4
 GRACEFUL_SECONDS = 20
@@ -29,11 +32,12 @@ GRACEFUL_SECONDS = 20
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
 UNIX = "unix:"
+SPARE_COLUMNS = 2  # for workers that begin while those they replace still answer
 
 
 def serve(
     settings: Settings,
-    source: Callable[[], TableSource],
+    source: Callable[[], Source],
     *,
     log_level: str = "warning",
     on_ready: Callable[[str], None] = lambda url: None,
@@ -50,9 +54,11 @@ def serve(
     """
     if settings.workers < 1:
         raise InputError(f"{settings.workers} workers", hint="set --workers to 1 or more")
+    check(settings)
     listener = listen(settings.bind)
     url = _url(listener)
     master = os.getpid()
+    limiter = Limiter(settings.workers + SPARE_COLUMNS)
     options = {
         "bind": f"fd://{listener.detach()}",
         "workers": settings.workers,
@@ -66,13 +72,18 @@ def serve(
         "when_ready": lambda server: on_ready(url),
     }
     with counting() as places:
+
+        def begin(server: Arbiter, worker: Any) -> None:
+            places.after_fork(server, worker)
+            limiter.take(worker.place)
+
         options |= {
             "pre_fork": places.before_fork,
-            "post_fork": places.after_fork,
+            "post_fork": begin,
             # Not on a disk: a start needs no room on any, and a slow one ends no worker.
             "worker_tmp_dir": str(places.folder),
         }
-        program = _Gunicorn(options, lambda: _load(settings, source()))
+        program = _Gunicorn(options, lambda: _load(settings, source(), limiter))
         _run(program, settings, master)
     return program.ended_by
 
@@ -195,15 +206,17 @@ class _Master(Arbiter):  # type: ignore[misc]
         super().handle_term()
 
 
-def _load(settings: Settings, source: TableSource) -> Flask:
+def _load(settings: Settings, source: Source, limiter: Limiter) -> Flask:
     server_log, ours = logging.getLogger("gunicorn.error"), logging.getLogger("bikecast")
     ours.handlers = server_log.handlers
     ours.setLevel(server_log.level)
     current = CurrentTable(
         source, KeptTable(kept_folder(settings.data_dir, source.database, source.system_id))
     )
+    keys = KnownKeys(source, KeptKeys(database_folder(settings.data_dir, source.database)))
+    keys.follow()
     current.follow()
-    return create_app(current, settings)
+    return create_app(current, settings, keys=keys, limiter=limiter)
 
 
 def _leave_worker(code: object) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import polars as pl
 
 from bikecast.features.inputs import Inputs
+from bikecast.keys import ApiKey
 from bikecast.records import Issue, Station, System
 
 if TYPE_CHECKING:
@@ -57,9 +58,25 @@ class TableSource(Protocol):
         ...
 
 
+class KeySource(Protocol):
+    """Hands out the valid API keys; may raise whenever it cannot be reached."""
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        """All of them; asked every few seconds."""
+        ...
+
+    def note(self, who: str, act: str, subject: str) -> None:
+        """Write down what an admin did."""
+        ...
+
+
+class Source(TableSource, KeySource, Protocol):
+    """All that the service asks of the database."""
+
+
 @dataclass(frozen=True)
 class StoreSource:
-    """The forecasts of one system in the database."""
+    """The forecasts of one system in the database, and the database's keys."""
 
     store: "Store"
     system_id: str
@@ -90,3 +107,11 @@ class StoreSource:
     def packed_model(self, issue: Issue) -> bytes | None:
         """The model that made an issue, or None where that was not kept."""
         return self.store.packed_model(issue.issue_id)
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The valid keys."""
+        return self.store.keys.valid()
+
+    def note(self, who: str, act: str, subject: str) -> None:
+        """Write down what an admin did."""
+        self.store.keys.note(who, act, subject)

@@ -13,8 +13,6 @@ from typing_extensions import NotRequired, TypedDict
 
 from bikecast.explanation import HourExplanation
 
-MAX_BATCH = 1000
-
 
 class PredictRequest(BaseModel):
     """One question.
@@ -246,6 +244,23 @@ class ModelInfo(TypedDict):
     stale: bool
     simulated: bool
     table: TableSummary
+
+
+class Reloaded(TypedDict):
+    """What a worker found that was told to look: a forecast, newer than before or not, and keys.
+
+    :param trouble: why there may be a newer one that it does not have.
+    :param others_within_seconds: by when the other workers have the same.
+    :param audited: the database has written down who asked; otherwise only the log has.
+    """
+
+    issue_id: int | None
+    newer: bool
+    trouble: str | None
+    keys: int
+    others_within_seconds: int
+    audited: bool
+    simulated: NotRequired[bool]
 
 
 class FieldError(TypedDict):

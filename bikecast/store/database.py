@@ -25,6 +25,7 @@ from bikecast.store.connection import (
     transaction,
 )
 from bikecast.store.identity import keys_for
+from bikecast.store.keys import KeyBook
 from bikecast.store.trips import import_batches
 
 
@@ -75,6 +76,11 @@ class Store:
         url = parsed(self.url)
         host, port = url.host or url.query.get("host", ""), url.port or url.query.get("port", "")
         return f"{host}:{port}/{url.database}"
+
+    @property
+    def keys(self) -> KeyBook:
+        """The API keys, and what admins did."""
+        return KeyBook(self.url)
 
     def founding(self, system: System) -> "Store":
         """The same database for the imports of a system that it may not know yet.

@@ -63,6 +63,27 @@ def test_the_service_is_started_word_by_word():
     )
 
 
+def test_who_may_ask_is_told_and_the_token_is_a_file():
+    """Only where it is restricted."""
+    restricted = environment(
+        (
+            "database_url =",
+            "require_key = true\nkey_limit = 600\naddress_limit = 60\n"
+            'cors_origins = ["https://a.test", "https://b.test"]\n'
+            f'admin_token = "{SECRETS["mlflow"]}"\ndatabase_url =',
+        )
+    )
+    text = docker(commands.start_service(restricted, "token", "blue", "1:1", IMAGE, {}))
+    assert (
+        "--env BIKECAST_REQUIRE_KEY=true --env BIKECAST_KEY_LIMIT=600 "
+        "--env BIKECAST_ADDRESS_LIMIT=60 "
+        "--env BIKECAST_CORS_ORIGINS=https://a.test,https://b.test"
+    ) in text
+    assert "--env BIKECAST_ADMIN_TOKEN_FILE=/run/secrets/admin_token" in text
+    assert SECRETS["mlflow"] not in text
+    assert commands.secrets(restricted)["admin_token"] == SECRETS["mlflow"]
+
+
 def test_the_refresher_is_started_word_by_word():
     """As the service is, without a socket."""
     found = commands.start_refresher(ENV, "token", "green", "1000:1000", IMAGE, {})

@@ -1,9 +1,11 @@
 """A few requests that tell whether a release answers as it should."""
 
 import math
+from http.server import ThreadingHTTPServer
 
 import pytest
 from deployer import Deployer
+from http_server import Handler, serving
 from local_host import target
 
 from bikecast.errors import Refused
@@ -117,6 +119,21 @@ def test_a_colour_is_asked_by_a_header(hosts):
         for colour, commit in (("", "b" * 12), ("blue", "a" * 12), ("green", "b" * 12)):
             status, answer = asking(port, None, colour)("GET", "/version", None)
             assert (status, answer) == (200, {"commit": commit})
+
+
+def test_a_key_goes_with_each_request():
+    """Where the service requires one; the line end of its file does not."""
+    seen = []
+
+    class Listening(Handler):
+        def do_GET(self):
+            seen.append(self.headers["X-API-Key"])
+            self.answer(200, b"{}")
+
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Listening)) as server:
+        for key in ("a key\n", ""):
+            assert asking(server.server_port, None, key=key)("GET", "/model", None) == (200, {})
+    assert seen == ["a key", None]
 
 
 def test_the_host_that_answers_wrongly_is_named(hosts):

@@ -40,6 +40,15 @@ def test_the_configuration_asks_the_link_on_every_request():
     assert text.count("{") == text.count("}")
 
 
+def test_nobody_says_who_asks_but_the_proxy():
+    """What came as a client's address is replaced, and metrics are for the host itself."""
+    text = configuration(8000, False, "i7")
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in text
+    assert "proxy_add_x_forwarded_for" not in text
+    metrics = text[text.index("location = /metrics") :].partition("@leaving")[0]
+    assert 'if ($inside = "") { return 404; }' in metrics and "access_log off;" in metrics
+
+
 def test_with_tls_it_listens_with_a_certificate():
     """On the same port, old versions of the protocol refused."""
     text = configuration(8443, True, "i7")

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from bikecast.config import Settings
 from bikecast.serve.app import create_app
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.known import KnownKeys
 
 HOURS_OLD = 3
 
@@ -32,13 +33,17 @@ def make_client() -> Callable[..., FlaskClient]:
     """A client of a service whose clock stands some hours behind the end of the data."""
 
     def make(
-        current: CurrentTable, hours_old: float = HOURS_OLD, **settings: object
+        current: CurrentTable,
+        hours_old: float = HOURS_OLD,
+        keys: KnownKeys | None = None,
+        **settings: object,
     ) -> FlaskClient:
         as_of = published().issue.as_of.timestamp()
         app = create_app(
             current,
             Settings(**settings),  # type: ignore[arg-type]
             now=lambda: as_of + hours_old * 3600,
+            keys=keys,
         )
         return app.test_client()
 

@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 
 from bikecast.serve import problems
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.openapi import OPERATIONS, Operation, description
+from bikecast.serve.known import KnownKeys
+from bikecast.serve.openapi import OPERATIONS, Operation, description, refusals
 from bikecast.serve.problems import Kind
 
 MakeClient = Callable[..., FlaskClient]
@@ -25,6 +26,8 @@ ASKED: list[tuple[str, str, Any]] = [
     ("get", "/metrics", None),
     ("get", "/openapi.json", None),
     ("get", "/model", None),
+    ("post", "/model/reload", None),
+    ("post", "/model/reload?x=1", None),
     ("get", "/stations", None),
     ("get", "/station_forecast.json", None),
     ("get", "/station_forecast.json?x=1", None),
@@ -115,6 +118,44 @@ def test_answers_without_a_table_are_as_described(
     check(method, path, found)
 
 
+@pytest.mark.parametrize(("method", "path", "document"), ASKED)
+def test_refusals_of_the_gate_are_as_described(
+    current: CurrentTable, make_client: MakeClient, method: str, path: str, document: Any
+) -> None:
+    """No key, a wrong one, too many requests; with the header that each has."""
+    token = "a token of an admin"  # nosec B105  # pragma: allowlist secret: made up
+    keys = KnownKeys(current.source)
+    settings = {"require_key": True, "address_limit": 3, "admin_token": token}
+    client = make_client(current, keys=keys, **settings)
+    found = [client.open(path, method=method, json=document)]
+    keys.refresh()
+    for headers in ({}, {"X-API-Key": "wrong"}, {}):
+        found.append(client.open(path, method=method, json=document, headers=headers))
+    for answer in found:
+        check(method, path, answer)
+        told = described(method, path)["responses"][str(answer.status_code)]
+        assert set(told.get("headers", ())) <= set(answer.headers.keys())
+    statuses = [answer.status_code for answer in found]
+    if path.startswith("/model/reload"):
+        assert statuses == [401, 401, 401, 429]
+    elif described(method, path)["security"]:
+        assert statuses == [503, 401, 401, 429]
+
+
+def test_what_opens_a_route_is_told() -> None:
+    """A key where it is required, or may be sent; the token; or nothing."""
+    free, keyed = description(), description(True)
+    schemes = set(free["components"]["securitySchemes"])
+    for document in (free, keyed):
+        for path in document["paths"].values():
+            for operation in path.values():
+                assert {name for way in operation["security"] for name in way} <= schemes
+    assert {} in free["paths"]["/predict"]["post"]["security"]
+    assert keyed["paths"]["/predict"]["post"]["security"] == [{"key": []}, {"keyHeader": []}]
+    assert keyed["paths"]["/model/reload"]["post"]["security"] == [{"adminToken": []}]
+    assert keyed["paths"]["/health"]["get"]["security"] == []
+
+
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.kept], ids=lambda o: o.path)
 def test_what_may_be_kept_says_how(client: FlaskClient, operation: Operation) -> None:
     """Its header, its 304, and that of the request."""
@@ -152,8 +193,8 @@ def test_every_route_is_described_and_no_other(client: FlaskClient) -> None:
 def test_every_kind_of_problem_is_named_somewhere() -> None:
     """Whoever handles them by type can look them up."""
     kinds = {kind for kind in vars(problems).values() if isinstance(kind, Kind)}
-    named = {kind for operation in OPERATIONS for kind in operation.refusals}
-    assert kinds - named == {problems.INTERNAL}
+    named = {kind for operation in OPERATIONS for kind in refusals(operation)}
+    assert kinds == named
 
 
 def test_what_is_sent_is_described_by_the_types_that_check_it() -> None:

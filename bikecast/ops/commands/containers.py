@@ -75,6 +75,7 @@ def secrets(env: Environment) -> dict[str, str]:
     given = {
         "database_url": env.service.database_url.get_secret_value(),
         "mlflow_tracking_uri": env.service.mlflow_tracking_uri.get_secret_value(),
+        "admin_token": env.service.admin_token.get_secret_value(),
     }
     return {name: value for name, value in given.items() if value}
 
@@ -85,9 +86,21 @@ def _settings(env: Environment) -> list[str]:
         "WORKERS": env.service.workers,
         "MODEL_NAME": env.service.model_name,
         "STALE_AFTER": env.service.stale_after,
+        **_gate(env),
         **{f"{name.upper()}_FILE": f"/run/secrets/{name}" for name in secrets(env)},
     }
     return [word for k, v in plain.items() for word in ("--env", f"BIKECAST_{k}={v}")]
+
+
+def _gate(env: Environment) -> dict[str, object]:
+    """Who may ask and how often, where that is restricted."""
+    given = {
+        "REQUIRE_KEY": "true" if env.service.require_key else "",
+        "KEY_LIMIT": env.service.key_limit,
+        "ADDRESS_LIMIT": env.service.address_limit,
+        "CORS_ORIGINS": ",".join(env.service.cors_origins),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 # Until a colour is free for the release that they belong to.

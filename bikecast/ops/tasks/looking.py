@@ -98,7 +98,8 @@ def _model(site: Site, host: Host) -> str:
     try:
         front = site.front(host)
         with host.tunnel(front.port) as port:
-            answer = expect(asking(port, front.tls), "GET", "/model")
+            key = site.env.release.smoke_key.get_secret_value()
+            answer = expect(asking(port, front.tls, key=key), "GET", "/model")
             return f"{answer.get('name', '')} {answer.get('version', '')}".strip()
     except BikecastError:
         return ""
