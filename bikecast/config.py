@@ -11,6 +11,7 @@ import platformdirs
 from bikecast.errors import InputError
 
 PREFIX = "BIKECAST_"
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Settings:
     :param trips_url: folder that holds the published trip files.
     :param weather_url: Open-Meteo's archive endpoint.
     :param commit: the git commit that this installation was built from, where known.
+    :param image_digest: of the image that the service runs in, where whoever starts it knows it.
+    :param log_format: what the service says on stderr: ``text`` for people, or ``json``, an object
+        a line, which has its requests as well.
     """
 
     data_dir: Path = Path(platformdirs.user_data_dir("bikecast", appauthor=False))
@@ -42,6 +46,8 @@ class Settings:
     trips_url: str = "https://s3.amazonaws.com/tripdata"
     weather_url: str = "https://archive-api.open-meteo.com/v1/archive"
     commit: str = ""
+    image_digest: str = ""
+    log_format: str = "text"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -80,6 +86,8 @@ def _convert(name: str, text: str, kind: type) -> object:
             raise InputError(
                 f"{PREFIX}{name.upper()} is {text!r}", hint="write a whole number"
             ) from error
+    if name == "log_format" and text not in LOG_FORMATS:
+        raise InputError(f"{PREFIX}LOG_FORMAT is {text!r}", hint="write text or json")
     return Path(text).expanduser() if issubclass(kind, Path) else text
 
 

@@ -8,8 +8,10 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from bikecast.config import Settings
+from bikecast.serve import logs
 from bikecast.serve.api import answer, blueprint
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.docs import pages
 from bikecast.serve.headers import attach
 from bikecast.serve.metrics import Metrics
 from bikecast.serve.problems import INTERNAL, Problem, from_http
@@ -32,8 +34,11 @@ def create_app(
     metrics = Metrics(current, settings.model_name, now)
     # What comes first before a request comes last behind it: the time is that of all the others.
     metrics.attach(app)
+    if settings.log_format == "json":
+        logs.attach(app)
     attach(app)
     app.register_blueprint(blueprint(current, settings, now, metrics))
+    app.register_blueprint(pages())
 
     def refuse(problem: Problem) -> Response:
         simulated = current.table is not None and current.table.simulated

@@ -9,6 +9,7 @@ from bikecast.records import Issue
 from bikecast.serve.kept import KeptTable
 from bikecast.serve.source import TableSource
 from bikecast.serve.table import ForecastTable, build_table
+from bikecast.serve.types import SchemaSeen
 
 POLL_SECONDS: Final = 2.0
 """So that a new forecast is in use within 5 s, loading included."""
@@ -36,6 +37,7 @@ class CurrentTable:
 
     def __init__(self, source: TableSource, kept: KeptTable | None = None) -> None:
         self.table: ForecastTable | None = None
+        self.schema: SchemaSeen = {"database": None, "revision": None}
         self.reachable = True
         self.source = source
         self._kept = kept
@@ -70,6 +72,8 @@ class CurrentTable:
 
     def _take_newest(self) -> None:
         newest = self._newest = self.source.newest()
+        if newest != self._taken or self.schema["database"] is None:
+            self.schema = self.source.schema()
         if newest is None:
             return
         # Not by its number alone: another database counts from 1 as well.

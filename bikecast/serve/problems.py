@@ -15,13 +15,20 @@ class Kind:
     title: str
     status: int
 
+    @property
+    def type(self) -> str:
+        """Its address, where the service tells more."""
+        return f"/problems/{self.slug}"
+
 
 INVALID_JSON: Final = Kind("invalid-json", "The body is not JSON", 400)
 INVALID_REQUEST: Final = Kind("invalid-request", "The request is not as documented", 400)
 INVALID_TIMESTAMP: Final = Kind("invalid-timestamp", "No such moment", 400)
 AMBIGUOUS_TIMESTAMP: Final = Kind("ambiguous-timestamp", "The moment occurs twice", 400)
 UNKNOWN_STATION: Final = Kind("unknown-station", "No such station", 404)
+NOT_FOUND: Final = Kind("not-found", "Nothing is at this address", 404)
 NO_FORECAST: Final = Kind("no-forecast", "No forecast for this hour", 404)
+METHOD_NOT_ALLOWED: Final = Kind("method-not-allowed", "Not with this method", 405)
 TOO_LARGE: Final = Kind("too-large", "The request is too large", 413)
 NO_CAPACITY: Final = Kind("no-capacity", "The capacity is not known", 422)
 OUTSIDE_TABLE: Final = Kind("outside-forecast", "Outside the hours that are forecast", 422)
@@ -50,7 +57,7 @@ class Problem(Exception):
         :param instance: the path of the request; in a batch, with a pointer to the item.
         """
         document: dict[str, Any] = {
-            "type": f"/problems/{self.kind.slug}",
+            "type": self.kind.type,
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
@@ -63,10 +70,15 @@ class Problem(Exception):
         return document
 
 
+_OF_FRAMEWORK: Final = {kind.status: kind for kind in (NOT_FOUND, METHOD_NOT_ALLOWED)}
+
+
 def from_http(error: HTTPException) -> Problem:
     """The problem that an HTTP error of the framework is: no such route, method, size."""
     status = HTTPStatus(error.code or 500)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Problem(TOO_LARGE, "the body is over the limit of 1 MB; send it in parts")
-    kind = Kind(status.phrase.lower().replace(" ", "-"), status.phrase, status.value)
+    kind = _OF_FRAMEWORK.get(status) or Kind(
+        status.phrase.lower().replace(" ", "-"), status.phrase, status.value
+    )
     return Problem(kind, error.description or status.description)

@@ -7,6 +7,7 @@ import polars as pl
 
 from bikecast.features.inputs import Inputs
 from bikecast.records import Issue, Station, System
+from bikecast.serve.types import SchemaSeen
 
 if TYPE_CHECKING:
     from bikecast.store import Store
@@ -44,6 +45,10 @@ class TableSource(Protocol):
         """The newest issue, or None before the first; cheap, asked every few seconds."""
         ...
 
+    def schema(self) -> SchemaSeen:
+        """Which schema the database has; asked with each new issue."""
+        ...
+
     def load(self, issue: Issue) -> Published:
         """The whole table of an issue."""
         ...
@@ -72,6 +77,11 @@ class StoreSource:
     def newest(self) -> Issue | None:
         """The newest issue, or None before the first."""
         return self.store.newest_issue(self.system_id)
+
+    def schema(self) -> SchemaSeen:
+        """Which schema the database has."""
+        number, revision = self.store.schema_now()
+        return {"database": number, "revision": revision}
 
     def load(self, issue: Issue) -> Published:
         """The whole table of an issue."""

@@ -35,7 +35,7 @@ def test_the_configuration_asks_the_link_on_every_request():
     assert "if (-f /traffic/green/$bucket) { set $colour green; }" in text
     assert "if (-f /traffic/leaving/i7) { return 418; }" in text
     assert "listen 8000 reuseport;" in text and "listen [::]:8000 reuseport;" in text
-    assert "log_format traffic '$msec $colour $status $request_time';" in text
+    assert "log_format traffic '$msec $colour $status $request_time $named';" in text
     assert "user " not in text and "ssl" not in text
     assert text.count("{") == text.count("}")
 
