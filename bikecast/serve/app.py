@@ -3,9 +3,10 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from bikecast.config import Settings
 from bikecast.serve import logs
@@ -31,6 +32,7 @@ def create_app(
     """
     app = Flask("bikecast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.after_request(_read_on)
     metrics = Metrics(current, settings.model_name, now)
     # What comes first before a request comes last behind it: the time is that of all the others.
     metrics.attach(app)
@@ -61,3 +63,15 @@ def create_app(
     app.register_error_handler(HTTPException, refuse_http)
     app.register_error_handler(Exception, fail)
     return app
+
+
+def _read_on(response: Response) -> Response:
+    """Read a body that no route has, so that a connection can go on behind it.
+
+    gunicorn reads what is left only after the answer, along with the next request where that is
+    there by then, and then waits for that one until the client gives up.
+    """
+    if "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ:
+        with suppress(RequestEntityTooLarge):  # gunicorn hangs up after those
+            request.get_data(cache=False)
+    return response

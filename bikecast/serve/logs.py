@@ -31,10 +31,12 @@ def start(form: str, level: str = "") -> str:
     level = level or LEVELS[form]
     lines = Lines(STDERR)
     lines.setFormatter(JsonLines() if form == "json" else TextLines())
-    # gunicorn's hands nothing on to the root's.
-    for name in (None, "gunicorn.error"):
-        logging.getLogger(name).handlers = [lines]
-    logging.getLogger("bikecast").setLevel(level.upper())
+    logging.getLogger().handlers = [lines]
+    # gunicorn's would hand nothing on.
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers, gunicorn.propagate = [lines], False
+    for logger in (gunicorn, logging.getLogger("bikecast")):
+        logger.setLevel(level.upper())
     logging.captureWarnings(True)
     return level
 
@@ -153,7 +155,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record in one line, and its trace below."""
         when = self._when.formatTime(record, self._when.datefmt)
-        parts = {"message": record.getMessage()}
+        parts = {"message": record.getMessage().rstrip()}
         if record.exc_info:
             parts["trace"] = self.formatException(record.exc_info)
 

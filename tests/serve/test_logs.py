@@ -215,7 +215,7 @@ warnings.warn("old")
 """
 
 
-@pytest.mark.parametrize(("form", "level", "infos"), [("text", "warning", 0), ("json", "info", 1)])
+@pytest.mark.parametrize(("form", "level", "infos"), [("text", "warning", 0), ("json", "info", 2)])
 def test_all_that_a_process_logs_has_one_format(form: str, level: str, infos: int) -> None:
     """gunicorn's, ours, other libraries', Python's warnings; gunicorn sets its own level."""
     done = subprocess.run(
