@@ -31,7 +31,11 @@ def test_a_secret_may_come_from_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     "environ",
-    [{"BIKECAST_WORKERS": "many"}, {"BIKECAST_SYSTEM_FILE": "/no/such/file"}],
+    [
+        {"BIKECAST_WORKERS": "many"},
+        {"BIKECAST_SYSTEM_FILE": "/no/such/file"},
+        {"BIKECAST_LOG_FORMAT": "xml"},
+    ],
 )
 def test_a_wrong_value_names_its_variable(environ):
     """The error names the variable that has to be changed."""

@@ -52,7 +52,8 @@ def attach(app: Flask) -> None:
     @app.after_request
     def tell(response: Response) -> Response:
         # Not through the proxies of Flask, each look through which takes half a microsecond.
-        asked, known = request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+        known = g._get_current_object()
         rule = asked.url_rule.rule if asked.url_rule else None
         if rule not in PROBES:
             seconds = perf_counter() - known.began
@@ -160,8 +161,8 @@ class TextLines(logging.Formatter):
             parts["trace"] = self.formatException(record.exc_info)
 
         def written(parts: dict[str, Any]) -> str:
-            first, *below = parts["message"], *parts.get("trace", "").splitlines()
-            head = f"[{when}] [{record.process}] [{record.levelname}] {_visible(first)}"
+            said, below = _visible(parts["message"]), parts.get("trace", "").splitlines()
+            head = f"[{when}] [{record.process}] [{record.levelname}] {said}"
             return "\n    ".join((head, *map(_visible, below)))
 
         return _fitted(written, parts)

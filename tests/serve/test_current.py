@@ -322,3 +322,16 @@ def test_a_kept_table_that_is_none_is_replaced(
         worker.follow(every=60).set()
     assert worker.table is not None and isinstance(worker.table.values, np.memmap)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [OF_NO_USE]
+
+
+def test_the_schema_of_the_database_is_known_from_the_last_look() -> None:
+    """Also before the first forecast, and while the database is away."""
+    source = FakeSource()
+    current = CurrentTable(source)
+    assert current.schema["database"] is None
+    current.refresh()
+    assert current.schema["database"] is not None and current.table is None
+    seen = current.schema
+    source.broken = True
+    current.refresh()
+    assert current.schema == seen and not current.reachable

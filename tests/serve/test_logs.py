@@ -141,7 +141,7 @@ def test_nobody_writes_a_line_of_his_own_in_json(path: str, method: str, message
         g.request_id, request.path, request.method = "id", path, method
         record = logging.LogRecord("n", logging.ERROR, "", 0, "%s", (message,), None)
         for line in (
-            logs._answered(request._get_current_object(), None, "id", 200, 0.1),  # type: ignore[attr-defined]
+            logs._answered(request, None, "id", 200, 0.1),
             JsonLines().format(record),
         ):
             assert line.isascii() and line.isprintable() and len(line) < PIPE_BUF
