@@ -11,6 +11,7 @@ import platformdirs
 from bikecast.errors import InputError
 
 PREFIX = "BIKECAST_"
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Settings:
     :param cors_origins: origins whose pages may call the service from a browser; ``*``: all.
     :param max_body: bytes of a request's body.
     :param max_batch: questions in one batch.
+    :param image_digest: of the image that the service runs in, where whoever starts it knows it.
+    :param log_format: what the service says on stderr: ``text`` for people, or ``json``, an object
+        a line, which has its requests as well.
     """
 
     data_dir: Path = Path(platformdirs.user_data_dir("bikecast", appauthor=False))
@@ -61,6 +65,8 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     max_body: int = 1_000_000
     max_batch: int = 1_000
+    image_digest: str = ""
+    log_format: str = "text"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -108,6 +114,8 @@ def _convert(name: str, text: str, kind: type) -> object:
             raise InputError(
                 f"{PREFIX}{name.upper()} is {text!r}", hint="write a whole number"
             ) from error
+    if name == "log_format" and text not in LOG_FORMATS:
+        raise InputError(f"{PREFIX}LOG_FORMAT is {text!r}", hint="write text or json")
     return Path(text).expanduser() if issubclass(kind, Path) else text
 
 

@@ -19,6 +19,8 @@ from bikecast.models.spread import Spread
 from bikecast.models.statistical import CountRegression, design
 from bikecast.records import QUANTILES, TARGETS, Issue, Station, System
 from bikecast.serve.source import Published
+from bikecast.serve.types import SchemaSeen
+from bikecast.store import SCHEMA
 
 NEW_YORK = System("made-up", "A made-up city", "America/New_York", "US-NY")
 PLACES = (
@@ -126,6 +128,10 @@ class FakeSource:
         if self.broken:
             raise ConnectionError("nobody answers")
         return self.current.issue if self.current else None
+
+    def schema(self) -> SchemaSeen:
+        """That of this release."""
+        return {"database": SCHEMA, "revision": "0001"}
 
     def load(self, issue: Issue) -> Published:
         """What it was given."""

@@ -50,6 +50,7 @@ def test_a_secret_may_come_from_a_file(tmp_path):
         {"BIKECAST_REQUIRE_KEY": "yes, please"},
         {"BIKECAST_WORKERS": "many"},
         {"BIKECAST_SYSTEM_FILE": "/no/such/file"},
+        {"BIKECAST_LOG_FORMAT": "xml"},
     ],
 )
 def test_a_wrong_value_names_its_variable(environ):

@@ -1,6 +1,7 @@
 """``bikecast serve`` and ``predict``: answer over HTTP, or ask once on the terminal."""
 
 import dataclasses
+import logging
 import signal
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,8 @@ from bikecast.store import Store
 if TYPE_CHECKING:
     from bikecast.serve.table import ForecastTable
 
+log = logging.getLogger(__name__)
+
 
 def serve(
     system: Annotated[str, typer.Option(help="The system (city) to serve.")] = "",
@@ -54,12 +57,20 @@ def serve(
                 commit=commit(settings),
             ),
             lambda: StoreSource(Store(database.url), chosen),
-            on_ready=lambda url: errors.print(f"serving {chosen} on {url}", highlight=False),
+            on_ready=lambda url: _say(settings, f"serving {chosen} on {url}"),
         )
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
     if ended_by:
         raise typer.Exit(128 + ended_by)
+
+
+def _say(settings: Settings, text: str) -> None:
+    """To people, or into the log that machines read."""
+    if settings.log_format == "json":
+        log.info(text)
+    else:
+        errors.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _served(settings: Settings, store: Store, asked: str) -> str:

@@ -71,7 +71,13 @@ BUCKETS
         "" 1;
         default 0;
     }
-    log_format traffic '$msec $colour $status $request_time';
+    # A rider's own name for a request is kept where the service would keep it; buckets never
+    # follow from it.
+    map $http_x_request_id $named {
+        "~^[A-Za-z0-9._:-]{1,64}$" $http_x_request_id;
+        default $request_id;
+    }
+    log_format traffic '$msec $colour $status $request_time $named';
     access_log /log/access.log traffic if=$counted;
 
     upstream blue { server unix:/sockets/blue/api.sock; keepalive 32; }
@@ -92,7 +98,7 @@ TLS
         # In the place of whatever came: the service believes the proxy, and counts by address.
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_set_header X-Request-Id $request_id;
+        proxy_set_header X-Request-Id $named;
         proxy_read_timeout 30s;
         add_header X-Bikecast-Colour $colour always;
 
@@ -171,19 +177,20 @@ class Seen:
         self.latencies.update(more.latencies)
 
 
-_LINE = re.compile(r"[\d.]+ (blue|green) (\d{3}) (\d+)\.(\d{3})")
+# A proxy that an older release started names no request.
+_LINE = re.compile(r"[\d.]+ (blue|green) (\d{3}) (\d+)\.(\d{3})( \S+)?")
 
 
 def read_log(lines: Iterable[str]) -> dict[str, Seen]:
     """What the proxy's log says of each colour; lines of another form are passed over.
 
-    >>> read_log(["17.250 green 200 0.004", "17.310 green 502 0.000"])["green"].error_share
+    >>> read_log(["17.250 green 200 0.004 a", "17.310 green 502 0.000 b"])["green"].error_share
     0.5
     """
     seen = {colour: Seen() for colour in COLOURS}
     for line in lines:
         if found := _LINE.fullmatch(line.strip()):
-            colour, status, seconds, thousandths = found.groups()
+            colour, status, seconds, thousandths = found.groups()[:4]
             seen[colour].add(
                 Seen(1, int(status >= "500"), Counter({int(seconds) * 1000 + int(thousandths): 1}))
             )

@@ -36,6 +36,7 @@ from bikecast.serve.source import KeySource
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
 from bikecast.serve.types import BatchRequest, PredictRequest, Provenance
+from bikecast.store import SCHEMA
 
 DEFAULT_HOURS = 24
 OTHERS_WITHIN = 5
@@ -105,13 +106,15 @@ def blueprint(
 
     @api.get("/version")
     def version() -> Response:
-        """What runs here: package, commit, model."""
+        """What runs here: package, commit, image, model, schema."""
         model = model_name(current.table, context()) if current.table else None
         return answer(
             {
                 "version": __version__,
                 "commit": settings.commit or None,
+                "image": settings.image_digest or None,
                 "model": model,
+                "schema": {**current.schema, "release": SCHEMA},
                 **_simulated(current.table),
             }
         )

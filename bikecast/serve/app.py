@@ -3,14 +3,17 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from bikecast.config import Settings
-from bikecast.serve import cors
+from bikecast.serve import cors, logs
 from bikecast.serve.api import answer, blueprint
+from bikecast.serve.clients import Clients
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.docs import pages
 from bikecast.serve.gate import Gate
 from bikecast.serve.headers import attach
 from bikecast.serve.known import KnownKeys
@@ -36,15 +39,20 @@ def create_app(
     :param limiter: shared by all workers; by default this application counts alone.
     """
     keys = KnownKeys(current.source) if keys is None else keys
+    clients = Clients(settings.trusted_proxies, settings.trusted_hops)
     app = Flask("bikecast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.after_request(_read_on)
     metrics = Metrics(current, settings.model_name, now)
     # What comes first before a request comes last behind it: the time is that of all the others.
     metrics.attach(app)
+    if settings.log_format == "json":
+        logs.attach(app, clients)
     attach(app)
     cors.attach(app, settings.cors_origins)
-    Gate(settings, keys, limiter or Limiter()).attach(app)
+    Gate(settings, keys, limiter or Limiter(), clients).attach(app)
     app.register_blueprint(blueprint(current, settings, now, metrics, keys))
+    app.register_blueprint(pages())
 
     def refuse(problem: Problem) -> Response:
         simulated = current.table is not None and current.table.simulated
@@ -69,3 +77,15 @@ def create_app(
     app.register_error_handler(HTTPException, refuse_http)
     app.register_error_handler(Exception, fail)
     return app
+
+
+def _read_on(response: Response) -> Response:
+    """Read a body that no route has, so that a connection can go on behind it.
+
+    gunicorn reads what is left only after the answer, along with the next request where that is
+    there by then, and then waits for that one until the client gives up.
+    """
+    if "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ:
+        with suppress(RequestEntityTooLarge):  # gunicorn hangs up after those
+            request.get_data(cache=False)
+    return response

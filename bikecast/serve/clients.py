@@ -1,8 +1,9 @@
 """Who asks, by address: that of the connection, or what a trusted proxy says of it."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 from bikecast.errors import InputError
 
@@ -33,6 +34,10 @@ class Clients:
         self._networks = [_network(text) for text in trusted if text != UNIX]
         self._hops = hops
         self._trusts = lru_cache(_REMEMBERED)(self._is_trusted)
+
+    def of(self, environ: Mapping[str, Any]) -> str:
+        """The address behind a WSGI request."""
+        return self.address(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
 
     def address(self, peer: str, forwarded: str) -> str:
         """The client's address, or what stands for it: a network, or ``unix``.

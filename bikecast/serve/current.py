@@ -10,6 +10,7 @@ from bikecast.records import Issue
 from bikecast.serve.kept import KeptTable
 from bikecast.serve.source import Source
 from bikecast.serve.table import ForecastTable, build_table
+from bikecast.serve.types import SchemaSeen
 
 POLL_SECONDS: Final = 2.0
 """So that a new forecast is in use within 5 s, loading included."""
@@ -40,6 +41,7 @@ class CurrentTable:
 
     def __init__(self, source: Source, kept: KeptTable | None = None) -> None:
         self.table: ForecastTable | None = None
+        self.schema: SchemaSeen = {"database": None, "revision": None}
         self.source = source
         self._kept = kept
         self._turn = threading.Lock()
@@ -93,6 +95,8 @@ class CurrentTable:
 
     def _take_newest(self) -> None:
         newest = self._newest = self._ask()
+        if newest != self._taken or self.schema["database"] is None:
+            self.schema = self.source.schema()
         if newest is None:
             return
         # Not by its number alone: another database counts from 1 as well.

@@ -28,12 +28,18 @@ WATCHED: Final = frozenset({"/health", "/ready", "/metrics"})
 """Asked by machines that watch the service, which must not be told that they ask too often."""
 OPEN: Final = WATCHED | {"/version", "/openapi.json", "/docs"}
 """For everybody: what the service is, and how it is asked."""
-DOCS: Final = "/docs/"  # and what the page there loads
+OPEN_BELOW: Final = ("/docs/", "/problems/")
+"""What the page there loads, and what refusals mean."""
 ADMIN: Final = frozenset({"/model/reload"})
 BEARER: Final = "bearer "
 CHALLENGE: Final = 'Bearer realm="bikecast"'
 SHORTEST_TOKEN: Final = 16
 HOW: Final = "send it as `Authorization: Bearer …`"
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is for everybody."""
+    return path in OPEN or path.startswith(OPEN_BELOW)
 
 
 def check(settings: Settings) -> None:
@@ -64,9 +70,11 @@ def check(settings: Settings) -> None:
 class Gate:
     """Lets requests of one application pass, or raises the problem that refuses them."""
 
-    def __init__(self, settings: Settings, keys: KnownKeys, limiter: Limiter) -> None:
+    def __init__(
+        self, settings: Settings, keys: KnownKeys, limiter: Limiter, clients: Clients
+    ) -> None:
         self._settings, self._keys, self._limiter = settings, keys, limiter
-        self._clients = Clients(settings.trusted_proxies, settings.trusted_hops)
+        self._clients = clients
         self._token = fingerprint(settings.admin_token) if settings.admin_token else None
 
     def attach(self, app: Flask) -> None:
@@ -89,12 +97,11 @@ class Gate:
         # Browsers ask what they may ask without the key that they will ask with.
         if admin and asked.method != "OPTIONS":
             self._check_token(given)
-        elif not (path in OPEN or path.startswith(DOCS) or asked.method == "OPTIONS"):
+        elif not (is_open(path) or asked.method == "OPTIONS"):
             self._refuse_without(given)
 
     def _limit_address(self, environ: Mapping[str, str]) -> None:
-        peer, forwarded = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")
-        g.address = self._clients.address(peer, forwarded)
+        g.address = self._clients.of(environ)
         self._limit(f"address {g.address}", self._settings.address_limit, g.address)
 
     def _limit(self, client: str, limit: int, who: str) -> None:

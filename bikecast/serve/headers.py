@@ -41,7 +41,7 @@ def attach(app: Flask) -> None:
     def complete(response: Response) -> Response:
         response.headers[REQUEST_ID] = g.request_id
         for key, value in SAFE.items():
-            response.headers[key] = value
+            response.headers.setdefault(key, value)
         if "Cache-Control" not in response.headers:
             response.headers["Cache-Control"] = "no-store"
         _compress(response)

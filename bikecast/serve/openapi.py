@@ -1,5 +1,6 @@
 """The description of the service (OpenAPI 3.1), made from the types that validate it."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,11 +11,22 @@ from pydantic import TypeAdapter
 from bikecast import __version__
 from bikecast.records import MAX_HORIZON
 from bikecast.serve import problems, types
-from bikecast.serve.gate import ADMIN, OPEN, WATCHED
+from bikecast.serve.gate import ADMIN, WATCHED, is_open
 from bikecast.serve.problems import Kind
 from bikecast.serve.stock import DEFAULT_AT
 
 JSON, PROBLEM, TEXT = "application/json", "application/problem+json", "text/plain"
+HTML: Final = "text/html"
+ASSETS: Final = {
+    "docs.js": "text/javascript",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+"""What `/docs` is made of, and its kind."""
+KINDS: Final = {kind.slug: kind for kind in vars(problems).values() if isinstance(kind, Kind)}
+OTHERS: Final = (
+    f"Any other problem: a path that is none (`{problems.NOT_FOUND.type}`), or one of a proxy"
+)
 NOT_MODIFIED: Final = "The forecast is the one that `If-None-Match` names."
 
 _HOURS: Final = {"type": "integer", "minimum": 1, "maximum": MAX_HORIZON, "default": 24}
@@ -28,6 +40,8 @@ class Operation:
     """One route.
 
     :param answers: types of which the answer has one; without any it is text.
+    :param text: the kinds of text that it then is.
+    :param example: a body.
     :param query: parameter → its schema.
     :param refusals: kinds of problems, beside those that every route has.
     :param kept: it has an `ETag`.
@@ -41,8 +55,17 @@ class Operation:
     query: dict[str, dict[str, Any]] = field(default_factory=dict)
     refusals: tuple[Kind, ...] = ()
     kept: bool = False
+    text: tuple[str, ...] = (TEXT,)
+    example: Any = None
 
 
+_PLACES: Final = {
+    "station_id": {"type": "string", "minLength": 1},
+    "file": {"type": "string", "enum": sorted(ASSETS)},
+    "slug": {"type": "string", "enum": sorted(KINDS)},
+}
+"""Schemas of what stands in paths."""
+_EXAMPLE: Final = {"station_id": "HB102"}
 _QUESTION: Final = (
     problems.INVALID_JSON,
     problems.INVALID_REQUEST,
@@ -66,6 +89,16 @@ OPERATIONS: Final = (
     Operation("get", "/version", "What runs here", (types.Version,)),
     Operation("get", "/metrics", "What the workers counted, for Prometheus"),
     Operation("get", "/openapi.json", "This description", (dict[str, Any],)),
+    Operation("get", "/docs", "This description for people, to try it out", text=(HTML,)),
+    Operation(
+        *("get", "/docs/{file}", "What that page is made of"),
+        text=tuple(sorted(set(ASSETS.values()))),
+        refusals=(problems.NOT_FOUND,),
+    ),
+    Operation(
+        *("get", "/problems/{slug}", "What a kind of problem is", (types.ProblemKind,)),
+        refusals=(problems.NOT_FOUND,),
+    ),
     Operation(
         *("get", "/model", "The model behind the forecast", (types.ModelInfo,)),
         refusals=(problems.INVALID_REQUEST, problems.NO_TABLE),
@@ -113,6 +146,7 @@ OPERATIONS: Final = (
         "One hour of one station",
         (types.Prediction, types.ExplainedPrediction),
         body=types.PredictRequest,
+        example=_EXAMPLE,
         query={"explain": _EXPLAIN},
         refusals=(
             *_QUESTION,
@@ -128,6 +162,7 @@ OPERATIONS: Final = (
         "Several hours of several stations",
         (types.BatchAnswer,),
         body=types.BatchRequest,
+        example={"predictions": [_EXAMPLE]},
         refusals=_QUESTION,
     ),
 )
@@ -175,6 +210,7 @@ def description(require_key: bool = False) -> dict[str, Any]:
         "components": {
             "schemas": {k: _plain(s) for k, s in defined.get("$defs", {}).items()},
             "securitySchemes": SCHEMES,
+            "responses": {"MethodNotAllowed": _not_with_this_method(found)},
         },
     }
 
@@ -183,7 +219,7 @@ def _security(operation: Operation, require_key: bool) -> list[dict[str, list[st
     """By which of the schemes a request may pass; the empty one is none."""
     if operation.path in ADMIN:
         return [{"adminToken": []}]
-    if operation.path in OPEN:
+    if is_open(operation.path):
         return []
     return [{"key": []}, {"keyHeader": []}, *([] if require_key else [{}])]
 
@@ -191,7 +227,7 @@ def _security(operation: Operation, require_key: bool) -> list[dict[str, list[st
 def refusals(operation: Operation) -> tuple[Kind, ...]:
     """Its own, and those that the gate has for it."""
     limited = () if operation.path in WATCHED else (problems.TOO_MANY,)
-    keyed = () if operation.path in OPEN | ADMIN else NEEDS_KEY
+    keyed = () if is_open(operation.path) or operation.path in ADMIN else NEEDS_KEY
     return (*operation.refusals, *keyed, *limited, problems.INTERNAL)
 
 
@@ -214,29 +250,30 @@ def _described(
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()
     ]
-    if "{station_id}" in operation.path:
-        where = {"name": "station_id", "in": "path", "required": True}
-        parameters.insert(0, where | {"schema": {"type": "string", "minLength": 1}})
+    for name in re.findall(r"{(\w+)}", operation.path):
+        where = {"name": name, "in": "path", "required": True}
+        parameters.insert(0, where | {"schema": _PLACES[name]})
     if operation.kept:
         schema = {"type": "string"}
         parameters.append({"name": "If-None-Match", "in": "header", "schema": schema})
     if parameters:
         found["parameters"] = parameters
     if operation.body:
-        content = {JSON: {"schema": schemas[operation.body]}}
+        content = {JSON: {"schema": schemas[operation.body], "example": operation.example}}
         found["requestBody"] = {"required": True, "content": content}
     return found
 
 
 def _name(operation: Operation) -> str:
-    words = operation.path.replace("{station_id}", "").replace(".json", "").strip("/")
-    return "_".join((operation.method, *words.replace("//", "/").split("/")))
+    words = operation.path.replace("{station_id}/", "").replace(".json", "").strip("/{}")
+    return "_".join((operation.method, *re.split("[/{}]+", words)))
 
 
 def _responses(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     told = [schemas[t] for t in operation.answers]
     schema = told[0] if len(told) == 1 else {"anyOf": told}
-    content = {JSON: {"schema": schema}} if told else {TEXT: {"schema": {"type": "string"}}}
+    text = {kind: {"schema": {"type": "string"}} for kind in operation.text}
+    content = {JSON: {"schema": schema}} if told else text
     headers = {"X-Request-Id": {"schema": {"type": "string"}}}
     found: dict[str, Any] = {}
     if operation.kept:
@@ -245,14 +282,27 @@ def _responses(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     found["200"] = {"description": operation.summary, "content": content, "headers": headers}
     for status, kinds in _by_status(refusals(operation)).items():
         content = {PROBLEM: {"schema": schemas[types.ProblemDocument]}}
-        titles = "; ".join(f"{kind.title} (`/problems/{kind.slug}`)" for kind in kinds)
-        found[str(status)] = {"description": titles, "content": content}
+        found[str(status)] = {"description": _told(kinds), "content": content}
         if status in HEADERS:
             header = {HEADERS[status]: {"schema": {"type": "string"}}}
             found[str(status)]["headers"] = header
+    found["405"] = {"$ref": "#/components/responses/MethodNotAllowed"}
     content = {PROBLEM: {"schema": schemas[types.ProblemDocument]}}
-    found["default"] = {"description": "Any other problem, such as of a proxy", "content": content}
+    found["default"] = {"description": OTHERS, "content": content}
     return found
+
+
+def _told(kinds: Iterable[Kind]) -> str:
+    return "; ".join(f"{kind.title} (`{kind.type}`)" for kind in kinds)
+
+
+def _not_with_this_method(schemas: dict[Any, Any]) -> dict[str, Any]:
+    """Of whatever path, which is why it stands with none of them."""
+    return {
+        "description": _told([problems.METHOD_NOT_ALLOWED]),
+        "headers": {"Allow": {"schema": {"type": "string"}}},
+        "content": {PROBLEM: {"schema": schemas[types.ProblemDocument]}},
+    }
 
 
 def _by_status(kinds: Iterable[Kind]) -> dict[int, list[Kind]]:

@@ -15,6 +15,11 @@ class Kind:
     title: str
     status: int
 
+    @property
+    def type(self) -> str:
+        """Its address, where the service tells more."""
+        return f"/problems/{self.slug}"
+
 
 INVALID_JSON: Final = Kind("invalid-json", "The body is not JSON", 400)
 INVALID_REQUEST: Final = Kind("invalid-request", "The request is not as documented", 400)
@@ -25,7 +30,9 @@ KEY_REFUSED: Final = Kind("key-refused", "The API key is not valid", 401)
 TOKEN_REFUSED: Final = Kind("token-refused", "The admin token is missing or wrong", 401)
 ADMIN_OFF: Final = Kind("admin-off", "Nobody may ask this here", 403)
 UNKNOWN_STATION: Final = Kind("unknown-station", "No such station", 404)
+NOT_FOUND: Final = Kind("not-found", "Nothing is at this address", 404)
 NO_FORECAST: Final = Kind("no-forecast", "No forecast for this hour", 404)
+METHOD_NOT_ALLOWED: Final = Kind("method-not-allowed", "Not with this method", 405)
 TOO_LARGE: Final = Kind("too-large", "The request is too large", 413)
 NO_CAPACITY: Final = Kind("no-capacity", "The capacity is not known", 422)
 OUTSIDE_TABLE: Final = Kind("outside-forecast", "Outside the hours that are forecast", 422)
@@ -64,7 +71,7 @@ class Problem(Exception):
         :param instance: the path of the request; in a batch, with a pointer to the item.
         """
         document: dict[str, Any] = {
-            "type": f"/problems/{self.kind.slug}",
+            "type": self.kind.type,
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
@@ -77,6 +84,9 @@ class Problem(Exception):
         return document
 
 
+_OF_FRAMEWORK: Final = {kind.status: kind for kind in (NOT_FOUND, METHOD_NOT_ALLOWED)}
+
+
 def from_http(error: HTTPException, max_body: int) -> Problem:
     """The problem that an HTTP error of the framework is: no such route, method, size.
 
@@ -87,5 +97,7 @@ def from_http(error: HTTPException, max_body: int) -> Problem:
         return Problem(
             TOO_LARGE, f"the body is over the limit of {max_body:,} bytes; send it in parts"
         )
-    kind = Kind(status.phrase.lower().replace(" ", "-"), status.phrase, status.value)
+    kind = _OF_FRAMEWORK.get(status) or Kind(
+        status.phrase.lower().replace(" ", "-"), status.phrase, status.value
+    )
     return Problem(kind, error.description or status.description)

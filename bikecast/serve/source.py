@@ -8,6 +8,7 @@ import polars as pl
 from bikecast.features.inputs import Inputs
 from bikecast.keys import ApiKey
 from bikecast.records import Issue, Station, System
+from bikecast.serve.types import SchemaSeen
 
 if TYPE_CHECKING:
     from bikecast.store import Store
@@ -43,6 +44,10 @@ class TableSource(Protocol):
 
     def newest(self) -> Issue | None:
         """The newest issue, or None before the first; cheap, asked every few seconds."""
+        ...
+
+    def schema(self) -> SchemaSeen:
+        """Which schema the database has; asked with each new issue."""
         ...
 
     def load(self, issue: Issue) -> Published:
@@ -89,6 +94,11 @@ class StoreSource:
     def newest(self) -> Issue | None:
         """The newest issue, or None before the first."""
         return self.store.newest_issue(self.system_id)
+
+    def schema(self) -> SchemaSeen:
+        """Which schema the database has."""
+        number, revision = self.store.schema_now()
+        return {"database": number, "revision": revision}
 
     def load(self, issue: Issue) -> Published:
         """The whole table of an issue."""

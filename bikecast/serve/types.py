@@ -212,12 +212,30 @@ class Ready(Provenance):
     reasons: list[str]
 
 
+class SchemaSeen(TypedDict):
+    """Number and revision of a database's schema as it was last seen, null before."""
+
+    database: int | None
+    revision: str | None
+
+
+class Schema(SchemaSeen):
+    """Beside it that of this release."""
+
+    release: int
+
+
 class Version(TypedDict):
-    """What runs here; ``model`` is null before the first forecast."""
+    """What runs here; ``model`` is null before the first forecast.
+
+    :param image: digest of the image that this is a container of; null where that is not known.
+    """
 
     version: str
     commit: str | None
+    image: str | None
     model: ModelName | None
+    schema: Schema
     simulated: NotRequired[bool]
 
 
@@ -268,6 +286,15 @@ class FieldError(TypedDict):
 
     pointer: str
     message: str
+
+
+class ProblemKind(TypedDict):
+    """A kind of problem, and the routes that may have it."""
+
+    type: str
+    title: str
+    status: int
+    routes: list[str]
 
 
 class ProblemDocument(TypedDict):

@@ -1,6 +1,6 @@
 """All SQL of the product."""
 
 from bikecast.store.database import FileSeen, Store, ensure_database
-from bikecast.store.schema import SchemaStatus
+from bikecast.store.schema import SCHEMA, SchemaStatus
 
-__all__ = ["FileSeen", "SchemaStatus", "Store", "ensure_database"]
+__all__ = ["SCHEMA", "FileSeen", "SchemaStatus", "Store", "ensure_database"]

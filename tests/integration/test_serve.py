@@ -20,7 +20,7 @@ from fakes import NEW_YORK, FakeSource, doubling, forecast_rows, published, seen
 from bikecast.collect import import_stations
 from bikecast.serve.source import StoreSource, TableSource
 from bikecast.serve.table import build_table
-from bikecast.store import Store
+from bikecast.store import SCHEMA, Store
 
 pytestmark = pytest.mark.integration
 
@@ -179,6 +179,7 @@ def test_fake_and_store_hand_out_the_same_table(either_source: TableSource) -> N
     assert inputs.level[5].tolist() == [3.5, 3.75]
     assert either_source.inputs(issue, "never-used") is None
     assert either_source.packed_model(issue) == doubling()
+    assert either_source.schema()["database"] == SCHEMA and either_source.schema()["revision"]
 
 
 def test_before_the_first_issue_there_is_none(store: Store) -> None:

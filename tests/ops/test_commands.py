@@ -57,6 +57,7 @@ def test_the_service_is_started_word_by_word():
         f"docker run --detach --name bikecast-blue --user 1000:1000 {HARDENED} {LOGGED} "
         f"--label bikecast.directory={DIRECTORY} --label a=b {SETTINGS} "
         "--env BIKECAST_BIND=unix:/run/bikecast/api.sock "
+        f"--env BIKECAST_IMAGE_DIGEST={target('c').digest} "
         f"--volume {DIRECTORY}/sockets/blue:/run/bikecast "
         f"--volume {DIRECTORY}/kept:/var/lib/bikecast --env BIKECAST_DATA_DIR=/var/lib/bikecast "
         f"--volume {DIRECTORY}/secrets/blue:/run/secrets:ro {IMAGE}"

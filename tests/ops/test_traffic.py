@@ -34,8 +34,9 @@ def test_the_configuration_asks_the_link_on_every_request():
     text = configuration(8000, False, "i7")
     assert "if (-f /traffic/green/$bucket) { set $colour green; }" in text
     assert "if (-f /traffic/leaving/i7) { return 418; }" in text
+    assert "split_clients $request_id $bucket" in text  # a rider's own name would choose his colour
     assert "listen 8000 reuseport;" in text and "listen [::]:8000 reuseport;" in text
-    assert "log_format traffic '$msec $colour $status $request_time';" in text
+    assert "log_format traffic '$msec $colour $status $request_time $named';" in text
     assert "user " not in text and "ssl" not in text
     assert text.count("{") == text.count("}")
 
@@ -69,17 +70,20 @@ def test_a_share_of_a_colour_is_one_of_green(colour, percent, green):
     assert green_share(other(colour), BUCKETS - percent) == green
 
 
-LINE = st.tuples(st.sampled_from(["blue", "green"]), st.integers(100, 599), st.integers(0, 100_000))
+NAME = st.sampled_from(["", " 0f", " my-own:name"])  # a proxy of an older release writes none
+LINE = st.tuples(
+    st.sampled_from(["blue", "green"]), st.integers(100, 599), st.integers(0, 100_000), NAME
+)
 
 
 @given(st.lists(LINE), st.lists(st.text(max_size=20)))
 def test_a_log_is_counted_by_colour(lines, noise):
     """Every answer once; what is no answer is passed over."""
-    text = [f"17.250 {c} {status} {ms // 1000}.{ms % 1000:03}" for c, status, ms in lines]
+    text = [f"17.250 {c} {status} {ms // 1000}.{ms % 1000:03}{n}" for c, status, ms, n in lines]
     noise = [n for n in noise if not re.search(r"(blue|green)", n)]
     seen = read_log(noise + text)
     for colour in ("blue", "green"):
-        own = [(status, ms) for c, status, ms in lines if c == colour]
+        own = [(status, ms) for c, status, ms, _ in lines if c == colour]
         assert seen[colour].requests == len(own)
         assert seen[colour].errors == sum(status >= 500 for status, _ in own)
         assert seen[colour].latencies == Counter(ms for _, ms in own)
@@ -88,7 +92,7 @@ def test_a_log_is_counted_by_colour(lines, noise):
 @pytest.mark.parametrize(
     "line",
     [
-        *("", "1 red 200 0.001", "1 blue 200", "1 blue 200 0.001 more", "1 blue 2000 0.001"),
+        *("", "1 red 200 0.001", "1 blue 200", "1 blue 200 0.001 a b", "1 blue 2000 0.001"),
         *("now 17.5", "blue", "blue 200 0.001", "x blue 200 0.001"),
     ],
 )
@@ -115,7 +119,7 @@ def test_where_nobody_asked_there_is_nothing_to_tell():
 def test_what_is_seen_on_two_hosts_adds_up(first, second):
     """As if one log had held both."""
     one, two, both = (
-        read_log(f"{c} {s} {ms // 1000}.{ms % 1000:03}" for c, s, ms in lines)
+        read_log(f"{c} {s} {ms // 1000}.{ms % 1000:03}" for c, s, ms, _ in lines)
         for lines in (first, second, first + second)
     )
     for colour in ("blue", "green"):

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from bikecast import __version__
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.types import Prediction, StationForecast
+from bikecast.store import SCHEMA
 
 MakeClient = Callable[..., FlaskClient]
 
@@ -324,16 +325,21 @@ def test_model_says_who_made_the_table(client: FlaskClient) -> None:
 
 
 def test_version_says_what_runs(current: CurrentTable, make_client: MakeClient) -> None:
-    """The commit is null where nobody knows it."""
-    assert make_client(current, commit="abc123").get("/version").json == {
+    """Commit and image are null where nobody knows them."""
+    known = {"commit": "abc123", "image_digest": "sha256:d"}
+    assert make_client(current, **known).get("/version").json == {
         "version": __version__,
         "commit": "abc123",
+        "image": "sha256:d",
         "model": {"name": "bike-demand-forecaster", "version": "3"},
+        "schema": {"database": SCHEMA, "revision": "0001", "release": SCHEMA},
     }
     assert make_client(CurrentTable(FakeSource())).get("/version").json == {
         "version": __version__,
         "commit": None,
+        "image": None,
         "model": None,
+        "schema": {"database": None, "revision": None, "release": SCHEMA},
     }
 
 

@@ -386,3 +386,16 @@ def test_a_source_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     goes_on.set()
     refreshing.join(30)
     assert current.reachable and current.trouble is None
+
+
+def test_the_schema_of_the_database_is_known_from_the_last_look() -> None:
+    """Also before the first forecast, and while the database is away."""
+    source = FakeSource()
+    current = CurrentTable(source)
+    assert current.schema["database"] is None
+    current.refresh()
+    assert current.schema["database"] is not None and current.table is None
+    seen = current.schema
+    source.broken = True
+    current.refresh()
+    assert current.schema == seen and not current.reachable

@@ -163,6 +163,8 @@ def start_service(
         *(directory, token, "docker", "run", "--detach", "--name", service_name(colour)),
         *("--user", user, *UNPRIVILEGED, *LOG_OPTIONS, *_labels(env, labels), *_settings(env)),
         *("--env", f"BIKECAST_BIND=unix:/run/bikecast/{SOCKET}"),
+        # No container can find out by itself.
+        *("--env", f"BIKECAST_IMAGE_DIGEST={image.partition('@')[2]}"),
         *("--volume", f"{directory}/sockets/{colour}:/run/bikecast"),
         # Of both colours, and longer than a container: the last forecast.
         *("--volume", f"{directory}/kept:{KEPT}", "--env", f"BIKECAST_DATA_DIR={KEPT}"),
