@@ -20,6 +20,8 @@ LEAST_MEAN = 0.05
 MOST_MEAN = 20_000.0
 MEAN_STEP, ALPHA_STEP = 0.006, 0.05
 _SPREAD = (1e-4, 100.0)
+FEW, FEW_BIKES = 4, 300.0
+_COUNTS = np.arange(1.0, 4_096.0)
 
 
 Exact = NDArray[np.float64]
@@ -58,7 +60,8 @@ def quantiles(
     """Quantiles of the counts, whole bikes, with the levels as a last axis.
 
     The exact function takes 5 µs a quantile, so it is asked once for all that are nearly alike:
-    means within 0.6 % and dispersions within 5 %.
+    means within 0.6 % and dispersions within 5 %. For a single forecast it is faster to add the
+    chances up.
 
     :param mean: [...]; :param alpha: dispersions that broadcast to it, such as one of each target.
     """
@@ -68,9 +71,29 @@ def quantiles(
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
     at = np.exp(np.rint(np.log(mu[first]) / MEAN_STEP) * MEAN_STEP)
     size = 1 / np.exp(np.rint(np.log(spread[first]) / ALPHA_STEP) * ALPHA_STEP)
-    found = stats.nbinom.ppf(np.asarray(levels), size[:, None], (size / (size + at))[:, None])
+    p, wanted = size / (size + at), np.asarray(levels, float)
+    if len(at) <= FEW and at.max() < FEW_BIKES:
+        found = np.stack([_added_up(*cell, wanted) for cell in zip(size, p, strict=True)])
+    else:
+        found = stats.nbinom.ppf(wanted, size[:, None], p[:, None])
     out: Floats = found.astype(np.float32)[which].reshape(*mean.shape, len(levels))
     return out
+
+
+def _added_up(size: float, p: float, levels: Exact) -> Exact:
+    """Quantiles of one negative binomial: the first counts up to which the chances reach levels.
+
+    Each count's chance is that of the one before times a factor.
+    """
+    size, p, count = float(size), float(p), 64
+    while True:
+        factors = (_COUNTS[: count - 1] + (size - 1)) * ((1 - p) / _COUNTS[: count - 1])
+        chances = np.cumprod(np.concatenate([[p**size], factors])).cumsum()
+        if chances[-1] >= levels.max():
+            return np.asarray(chances.searchsorted(levels), float)
+        if count > len(_COUNTS):
+            return np.asarray(stats.nbinom.ppf(levels, size, p))
+        count *= 4
 
 
 def recent_actuals(history: History, origins: Ints, horizon: int) -> Floats:

@@ -16,6 +16,7 @@ from bikecast.serve.answers import (
     Context,
     explained,
     explained_forecast,
+    imagined,
     invalid,
     model_name,
     prediction,
@@ -32,7 +33,16 @@ from bikecast.serve.openapi import description
 from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
-from bikecast.serve.types import MAX_BATCH, BatchRequest, PredictRequest, Provenance
+from bikecast.serve.stored import Stored
+from bikecast.serve.types import (
+    MAX_BATCH,
+    MAX_WHAT_IFS,
+    BatchRequest,
+    Prediction,
+    PredictRequest,
+    Provenance,
+)
+from bikecast.serve.whatif import WhatIf
 
 DEFAULT_HOURS = 24
 NEVER_ISSUED = "this system has no forecast yet; run `bikecast forecast`, then ask again"
@@ -50,7 +60,8 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
-    explainer, station_feed = Explainer(current), StationFeed()
+    stored, station_feed = Stored(current), StationFeed()
+    explainer, what_if = Explainer(stored), WhatIf(stored)
     keep = Keeping(__version__, settings.commit, settings.model_name).answer
 
     def context() -> Context:
@@ -168,7 +179,11 @@ def blueprint(
         except ValidationError as error:
             raise invalid(error) from None
         why = _asks_why(query)
-        found = prediction(asked, question, where_from(asked))
+        if why and question.weather is not None:
+            raise Problem(
+                INVALID_REQUEST, "a what-if is not explained; leave `explain` or `weather` out"
+            )
+        found = predicted(asked, question, where_from(asked))
         return answer(explained(asked, found, explainer.explain) if why else found)
 
     @api.post("/predict/batch")
@@ -187,8 +202,27 @@ def blueprint(
                 f"send up to {MAX_BATCH} at a time",
             )
         known = where_from(asked)
-        answers = [_item(asked, known, i, item) for i, item in enumerate(body.predictions)]
+        answers = [item(asked, known, i, each) for i, each in enumerate(body.predictions)]
         return answer({"predictions": answers, **_simulated(asked)})
+
+    def predicted(asked: ForecastTable, question: PredictRequest, known: Provenance) -> Prediction:
+        if question.weather is None:
+            return prediction(asked, question, known)
+        if g.what_ifs >= MAX_WHAT_IFS:
+            raise Problem(
+                TOO_LARGE, f"more than {MAX_WHAT_IFS} what-ifs at once; send the others apart"
+            )
+        g.what_ifs += 1
+        return imagined(asked, question, known, what_if.ask)
+
+    def item(asked: ForecastTable, known: Provenance, index: int, each: object) -> Any:
+        try:
+            return predicted(asked, PredictRequest.model_validate(each), known)
+        except ValidationError as error:
+            problem = invalid(error)
+        except Problem as error:
+            problem = error
+        return problem.document(f"{request.path}#/predictions/{index}", asked.simulated)
 
     return api
 
@@ -200,16 +234,6 @@ def _body() -> bytes:
     if request.content_length is None and limit is not None and len(body) >= limit:
         raise RequestEntityTooLarge
     return body
-
-
-def _item(table: ForecastTable, known: Provenance, index: int, item: object) -> Any:
-    try:
-        return prediction(table, PredictRequest.model_validate(item), known)
-    except ValidationError as error:
-        problem = invalid(error)
-    except Problem as error:
-        problem = error
-    return problem.document(f"{request.path}#/predictions/{index}", table.simulated)
 
 
 def _model(table: ForecastTable, known: Provenance) -> dict[str, Any]:

@@ -106,7 +106,7 @@ OPERATIONS: Final = (
         "post",
         "/predict",
         "One hour of one station",
-        (types.Prediction, types.ExplainedPrediction),
+        (types.Prediction, types.WhatIfPrediction, types.ExplainedPrediction),
         body=types.PredictRequest,
         query={"explain": _EXPLAIN},
         refusals=(
@@ -115,6 +115,7 @@ OPERATIONS: Final = (
             problems.UNKNOWN_STATION,
             problems.BIKES_OVER_CAPACITY,
             problems.WHAT_IF_UNAVAILABLE,
+            problems.WHAT_IF_NOT_NOW,
         ),
     ),
     Operation(
