@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_up import small_history, with_weather
 
-from bikecast.features import NAMES, features, pairs
+from bikecast.features import NAMES, features, pairs, sky_ahead
 from bikecast.features.inputs import Inputs, inputs_of, pack, unpack
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=False)
@@ -26,6 +26,6 @@ def test_a_week_of_a_station_is_small():
     """All features of both targets, in less than half of the bytes that they are in memory."""
     history = with_weather(small_history())
     seen = features(history, *pairs(np.array([history.known]), 168))
-    kept = inputs_of(seen, NAMES, 1)
+    kept = inputs_of(seen, NAMES, 1, sky_ahead(history, history.known, 168))
     assert kept.values.shape == (168, 2, len(NAMES)) and kept.level.shape == (168, 2)
     assert len(pack(kept)) < kept.values.nbytes / 2 < 60_000

@@ -50,7 +50,7 @@ __all__ = [
     "features",
     "level",
     "pairs",
-    "sky",
+    "sky_ahead",
     "weekly_hours",
     "weekly_mean",
 ]
@@ -164,7 +164,7 @@ def features(
     return Features(values, base)
 
 
-def sky(history: History, origin: int, horizon: int) -> Sky:
+def sky_ahead(history: History, origin: int, horizon: int) -> Sky:
     """Of what the features of the weather of an origin's coming hours are made."""
     hours = origin + np.arange(horizon)
     calendar = history.calendar(0, int(hours.max()) + 25)

@@ -71,7 +71,9 @@ def trees_model(booster: dict[str, Any]) -> bytes:
             _bytes(12, _tensor("y", 1)),
         ]
     )
-    opsets = (_text(1, domain) + _int(2, v) for domain, v in (("", _OPSET), ("ai.onnx.ml", _ML_OPSET)))
+    opsets = (
+        _text(1, domain) + _int(2, v) for domain, v in (("", _OPSET), ("ai.onnx.ml", _ML_OPSET))
+    )
     return b"".join([_int(1, _IR), _bytes(7, graph), *(_bytes(8, opset) for opset in opsets)])
 
 

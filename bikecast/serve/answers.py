@@ -113,8 +113,9 @@ def imagined(
 def _place(table: ForecastTable, asked: PredictRequest) -> tuple[int, int]:
     """Of the station and the hour in the table."""
     station = table.station(asked.station_id)
-    first = asked.timestamp is None
-    return station, 0 if first else table.step(civil_hour(asked.timestamp, table.zone))
+    if asked.timestamp is None:
+        return station, 0
+    return station, table.step(civil_hour(asked.timestamp, table.zone))
 
 
 def _prediction(

@@ -6,7 +6,7 @@ What a model saw of a station is kept after the first question: the next one nee
 import logging
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from bikecast.errors import InputError, NotLearned
 from bikecast.records import Issue
 from bikecast.serve.problems import WHAT_IF_NOT_NOW, WHAT_IF_UNAVAILABLE, Problem
 from bikecast.serve.stored import FAILED, OTHER_RELEASE, NotNow, Stored
-from bikecast.serve.table import DECIMALS, LOWER, UPPER, VALUES, ForecastTable
+from bikecast.serve.table import DECIMALS, VALUES, ForecastTable
+from bikecast.serve.types import UsedWeather
 
 if TYPE_CHECKING:
     from bikecast.models.base import Askable
@@ -38,7 +39,7 @@ class WhatIf:
 
     def ask(
         self, table: ForecastTable, station: int, step: int, weather: dict[str, float]
-    ) -> tuple[NDArray[np.float64], dict[str, float | None]]:
+    ) -> tuple[NDArray[np.float64], UsedWeather]:
         """``VALUES`` of both targets [targets, values], NaN but for the mean and the bounds of the
         interval; and the weather of which they are.
 
@@ -61,19 +62,21 @@ class WhatIf:
 
     def _ask(
         self, table: ForecastTable, station: int, step: int, weather: dict[str, float]
-    ) -> tuple[NDArray[np.float64], dict[str, float | None]]:
+    ) -> tuple[NDArray[np.float64], UsedWeather]:
         model, seen = self._at_hand(table, station) or self._fetched(table, station)
         from bikecast.whatif import what_if
 
         found, used = what_if(model, seen, table.horizon(step) - 1, weather)
         values = np.full((len(found.mean), len(VALUES)), np.nan)
         values[:, 0], values[:, 1:] = found.mean, found.quantiles
-        return values.round(DECIMALS), used
+        return values.round(DECIMALS), cast("UsedWeather", used)
 
     def _at_hand(self, table: ForecastTable, station: int) -> "tuple[Askable, Seen] | None":
         model = self._stored.at_hand(table.issue)
         seen = self._kept.get(table.issue, station) if model else None
-        return (model, seen) if seen else None
+        if model is None or seen is None:
+            return None
+        return cast("Askable", model), seen
 
     def _fetched(self, table: ForecastTable, station: int) -> "tuple[Askable, Seen]":
         with self._stored.place(PATIENCE):
