@@ -8,6 +8,7 @@ from made_up import small_history, with_weather
 
 from bikecast.features import NAMES, features, pairs, sky_ahead
 from bikecast.features.inputs import Inputs, inputs_of, pack, unpack
+from bikecast.features.sky import Sky
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=False)
 
@@ -20,6 +21,18 @@ def test_what_was_packed_comes_out_again(values):
     assert found.names == names
     assert np.array_equal(found.values, values, equal_nan=True)
     assert np.array_equal(found.level, values[..., 0], equal_nan=True)
+
+
+@given(arrays(np.float32, (7, 5), elements=FLOATS), st.integers(0, 6))
+def test_the_sky_comes_out_again(hourly, first):
+    """Where it was kept; a release that knew nothing of it left none."""
+    values = np.zeros((3, 2, 4), np.float32)
+    above = Sky(hourly, first, hourly[:3, :3])
+    found = unpack(pack(Inputs(("a",), values, values[..., 0], above))).sky
+    assert found is not None and found.first == first
+    assert np.array_equal(found.hourly, hourly, equal_nan=True)
+    assert np.array_equal(found.usual, hourly[:3, :3], equal_nan=True)
+    assert unpack(pack(Inputs(("a",), values, values[..., 0]))).sky is None
 
 
 def test_a_week_of_a_station_is_small():

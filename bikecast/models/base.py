@@ -131,7 +131,7 @@ class Askable(Explainable, Protocol):
         ...
 
     def again(self, values: Floats, level: Floats, balance: Floats) -> Prediction:
-        """Forecasts of a few rows: [rows], and their quantiles.
+        """Forecasts of a few rows that know their weather: [rows], and their quantiles.
 
         :param balance: what each mean is multiplied by, as reconciling did with the day's.
         """

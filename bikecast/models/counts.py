@@ -67,17 +67,28 @@ def quantiles(
     """
     mu = np.clip(mean, LEAST_MEAN, MOST_MEAN).ravel()
     spread = np.clip(np.broadcast_to(alpha, mean.shape).ravel(), *_SPREAD)
+    if mu.size <= FEW and mu.max(initial=0) < FEW_BIKES:
+        return _of_few(mu, spread, np.asarray(levels, float)).reshape(*mean.shape, len(levels))
     cell = np.rint(np.log(mu) / MEAN_STEP) * 1_000 + np.rint(np.log(spread) / ALPHA_STEP)
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
-    at = np.exp(np.rint(np.log(mu[first]) / MEAN_STEP) * MEAN_STEP)
-    size = 1 / np.exp(np.rint(np.log(spread[first]) / ALPHA_STEP) * ALPHA_STEP)
-    p, wanted = size / (size + at), np.asarray(levels, float)
-    if len(at) <= FEW and at.max() < FEW_BIKES:
-        found = np.stack([_added_up(*cell, wanted) for cell in zip(size, p, strict=True)])
-    else:
-        found = stats.nbinom.ppf(wanted, size[:, None], p[:, None])
+    size, p = _size_and_p(mu[first], spread[first])
+    found = stats.nbinom.ppf(np.asarray(levels), size[:, None], p[:, None])
     out: Floats = found.astype(np.float32)[which].reshape(*mean.shape, len(levels))
     return out
+
+
+def _size_and_p(mu: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """What stands for these means and dispersions and those that are nearly alike."""
+    at = np.exp(np.rint(np.log(mu) / MEAN_STEP) * MEAN_STEP)
+    size = 1 / np.exp(np.rint(np.log(spread) / ALPHA_STEP) * ALPHA_STEP)
+    return size, size / (size + at)
+
+
+def _of_few(mu: Floats, spread: Floats, levels: Exact) -> Floats:
+    found = np.empty((len(mu), len(levels)), np.float32)
+    for i, (size, p) in enumerate(zip(*_size_and_p(mu, spread), strict=True)):
+        found[i] = _added_up(float(size), float(p), levels)
+    return found
 
 
 def _added_up(size: float, p: float, levels: Exact) -> Exact:
@@ -85,7 +96,7 @@ def _added_up(size: float, p: float, levels: Exact) -> Exact:
 
     Each count's chance is that of the one before times a factor.
     """
-    size, p, count = float(size), float(p), 64
+    count = 64
     while True:
         factors = (_COUNTS[: count - 1] + (size - 1)) * ((1 - p) / _COUNTS[: count - 1])
         chances = np.cumprod(np.concatenate([[p**size], factors])).cumsum()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bikecast.errors import InputError, OtherRelease
 from bikecast.features import NAMES, Features, features, pairs
@@ -209,16 +208,11 @@ class LearnedForecaster:
         shrunk = [self._fitted[bool(origin.any())].shrunk for origin in sees]
         both = has_both(history, origins)
         mean = reconciled(found[..., 0], origins, both, np.array(shrunk, np.float32))
-        return Prediction(mean, self._levels(mean, found[..., 1], sees))
-
-    def _levels(self, mean: Floats, alpha: Floats, sees: NDArray[np.bool_]) -> Floats:
-        """Quantiles of forecasts [...], each by the errors of the learner that made it."""
         levels = np.empty((*mean.shape, len(QUANTILES)), np.float32)
         for weather, fitted in self._fitted.items():
             at = sees == weather
-            if at.any():
-                levels[at] = fitted.spread.quantiles(mean[at], alpha[at])
-        return levels
+            levels[at] = fitted.spread.quantiles(mean[at], found[..., 1][at])
+        return Prediction(mean, levels)
 
     @property
     def sees_weather(self) -> bool:
@@ -231,10 +225,12 @@ class LearnedForecaster:
         return found
 
     def again(self, values: Floats, level: Floats, balance: Floats) -> Prediction:
-        """Forecasts of rows of inputs."""
-        found = self._mean_and_spread(values, level)
-        mean = found[:, 0] * balance
-        return Prediction(mean, self._levels(mean, found[:, 1], found[:, 2] > 0))
+        """Forecasts of a few rows that know their weather."""
+        fitted = self._fitted[True]
+        own = fitted.learner.means(values, level)
+        mean = own * balance
+        alpha = fitted.spread.dispersion(values, own)
+        return Prediction(mean, fitted.spread.quantiles(mean, alpha))
 
     def _mean_and_spread(self, values: Floats, level: Floats) -> Floats:
         return self._each(values, level, _mean_and_spread)

@@ -57,7 +57,8 @@ class Spread:
         part = np.searchsorted(self.edges, mean)
         out = np.empty((len(mean), len(QUANTILES)), np.float32)
         for i, levels in enumerate(self.levels):
-            out[part == i] = quantiles(mean[part == i], alpha[part == i], levels)
+            if (here := part == i).any():
+                out[here] = quantiles(mean[here], alpha[here], levels)
         return out
 
 

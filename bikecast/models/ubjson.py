@@ -40,7 +40,10 @@ class _Reader:
             return self._array()
         if kind == "{":
             return self._object()
-        raise ValueError(f"no UBJSON of XGBoost: {kind!r} at byte {self._at - 1}")
+        raise self._unknown(kind)
+
+    def _unknown(self, kind: str) -> ValueError:
+        return ValueError(f"no UBJSON of XGBoost: {kind!r} before byte {self._at}")
 
     def _kind(self) -> str:
         return self._bytes(1).decode("latin-1")
@@ -57,6 +60,8 @@ class _Reader:
         return found
 
     def _numbers(self, kind: str, count: int) -> NDArray[Any]:
+        if kind not in _NUMBERS:
+            raise self._unknown(kind)
         dtype = _NUMBERS[kind]
         found = np.frombuffer(self._bytes(count * dtype.itemsize), dtype)
         return found.astype(dtype.newbyteorder("="))
@@ -64,7 +69,7 @@ class _Reader:
     def _count(self) -> int:
         kind = self._kind()
         if kind not in "iUIlL":
-            raise ValueError(f"no UBJSON of XGBoost: a length of kind {kind!r}")
+            raise self._unknown(kind)
         return int(self._numbers(kind, 1)[0])
 
     def _text(self) -> str:
