@@ -52,7 +52,10 @@ COLUMNS: Final = (*WEATHER, *RELATIVE)
 _BEFORE, _AFTER = 6, 3
 _OF_DAY = np.arange(6, 22)
 _DAYS_BEFORE = 8
-_STOPS = np.cumsum([_BEFORE + 1 + _AFTER, len(_OF_DAY), len(_OF_DAY)])
+_NEAR = _BEFORE + 1 + _AFTER
+_TODAY, _DAY_BEFORE = (
+    slice(_NEAR + i * len(_OF_DAY), _NEAR + (i + 1) * len(_OF_DAY)) for i in (0, 1)
+)
 _TEMPERATURE, _RAIN, _WIND, _CLOUD = (
     WEATHER.index(name) for name in ("temperature", "precipitation", "wind_speed", "cloud_cover")
 )
@@ -132,13 +135,11 @@ def _columns(known: Floats, usual: Floats) -> Floats:
 
     :param usual: as in ``Sky``, [pairs, 3].
     """
-    near, today, before, past = np.split(known, _STOPS, axis=1)
-    now = near[:, _BEFORE]
-    rain = known[..., _RAIN]
+    now, rain, degrees = known[:, _BEFORE], known[..., _RAIN], known[..., _TEMPERATURE]
     there = np.where(np.isnan(now[:, _RAIN]), np.float32(np.nan), np.float32(0))
-    fell, fell_today, fell_before, _ = np.split(_filled(rain), _STOPS, axis=1)
-    of_day = [today[..., i] for i in (_TEMPERATURE, _WIND, _CLOUD)]
-    warm, wind, cloud, warm_before = _mean(np.stack([*of_day, before[..., _TEMPERATURE]]))
+    fell = np.where(np.isnan(rain), np.float32(0), rain)
+    of_day = [known[:, _TODAY, i] for i in (_TEMPERATURE, _WIND, _CLOUD)]
+    warm, wind, cloud, warm_before = _mean(np.array([*of_day, degrees[:, _DAY_BEFORE]]))
     usually_warm, usually_cloudy, usually_wet = usual.T
     found = (
         now[:, _TEMPERATURE] - usually_warm,
@@ -147,19 +148,19 @@ def _columns(known: Floats, usual: Floats) -> Floats:
         _wet(now) - usually_wet,
         there + fell[:, _BEFORE - 1 : _BEFORE + 2].sum(axis=1),
         there + fell[:, :_BEFORE].sum(axis=1),
-        there + fell[:, _BEFORE + 1 :].sum(axis=1),
-        there + fell_today.sum(axis=1),
-        near[:, _BEFORE + 1, _RAIN],
+        there + fell[:, _BEFORE + 1 : _NEAR].sum(axis=1),
+        there + fell[:, _TODAY].sum(axis=1),
+        rain[:, _BEFORE + 1],
         warm,
         wind,
         cloud,
-        there + fell_before.sum(axis=1),
+        there + fell[:, _DAY_BEFORE].sum(axis=1),
         warm - warm_before,
-        past[:, 0, _RAIN],
-        past[:, 1, _RAIN],
-        now[:, _TEMPERATURE] - past[:, 1, _TEMPERATURE],
+        rain[:, -2],
+        rain[:, -1],
+        now[:, _TEMPERATURE] - degrees[:, -1],
     )
-    return np.stack([*now.T, *found], axis=1)
+    return np.array([*now.T, *found]).T
 
 
 def _usual(level: Floats) -> Floats:
@@ -186,11 +187,6 @@ def _wet(weather: Floats) -> Floats:
     """1 where it rains, 0 where not, NaN where unknown: [..., variables] → [...]."""
     rain = weather[..., _RAIN]
     return np.where(np.isnan(rain), np.float32(np.nan), (rain > WET).astype(np.float32))
-
-
-def _filled(values: Floats) -> Floats:
-    """0 where unknown."""
-    return np.where(np.isnan(values), np.float32(0), values)
 
 
 def _mean(values: Floats) -> Floats:

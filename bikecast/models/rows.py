@@ -175,6 +175,11 @@ def predict_rows(
     return out.reshape(len(origins), horizon, *out.shape[1:])
 
 
+def filled(values: Floats) -> Floats:
+    """0 where unknown; numpy's own ``nan_to_num`` takes five times as long for a few rows."""
+    return np.where(np.isnan(values), np.float32(0), values)
+
+
 def recency(rows: Rows, known: int, half_life_days: int) -> Floats:
     """Weights that halve with every ``half_life_days`` of age."""
     age = (known - rows.hour) / (24 * half_life_days)

@@ -17,6 +17,7 @@ from scipy import optimize, special, stats
 from bikecast.features import NAMES
 from bikecast.history import Floats
 from bikecast.models.counts import LEAST_MEAN, quantiles
+from bikecast.models.rows import filled
 from bikecast.records import QUANTILES
 
 FITTED_ROWS = 60_000
@@ -89,8 +90,8 @@ def _columns(values: Floats, mean: Floats) -> Exact:
     """
     log_mean = np.log(np.maximum(mean, LEAST_MEAN))
     known = [values[:, _AT["returns"]], np.log1p(values[:, _AT["step"]])]
-    perhaps = np.nan_to_num([*np.abs(values[:, _UNSURE]).T, *values[:, _AS_THEY_ARE].T])
-    return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps], axis=1).astype(float)
+    perhaps = filled(np.concatenate([np.abs(values[:, _UNSURE]), values[:, _AS_THEY_ARE]], axis=1))
+    return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps.T], axis=1).astype(float)
 
 
 def _alpha(columns: Exact, coefficients: Exact) -> Exact:

@@ -10,7 +10,7 @@ from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
 from bikecast.features.sky import RAIN, RELATIVE
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
-from bikecast.models.rows import Rows, recency
+from bikecast.models.rows import Rows, filled, recency
 from bikecast.records import WEATHER
 
 SEED = 1
@@ -44,6 +44,7 @@ _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("
 _DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))
 _COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
 _COLUMN_OF += [*_WEATHER, *_WEATHER, *_RAIN, *_RAIN, *_WARMTH]
+_SLOTS = np.eye(48, dtype=np.float32)
 _MEMBERSHIP = membership(NAMES[i] for i in _COLUMN_OF)
 """Of the columns of the design, each for the feature that it is made of."""
 
@@ -66,7 +67,7 @@ def design(values: Floats) -> Floats:
         [weather, weather * day, rain, rain * day, values[:, _WARMTH] ** 2], axis=1
     )
     columns = [
-        np.eye(48, dtype=np.float32)[slot],
+        _SLOTS[slot],
         returns[:, None],
         log_level,
         values[:, _DAY],
@@ -77,8 +78,8 @@ def design(values: Floats) -> Floats:
         values[:, _LONG],
         values[:, _SHORT] * fade,
     ]
-    known = np.nan_to_num(np.concatenate(columns, axis=1))
-    return np.concatenate([known, sky], axis=1).astype(np.float32)
+    known = filled(np.concatenate(columns, axis=1))
+    return np.concatenate([known, sky], axis=1).astype(np.float32, copy=False)
 
 
 class CountRegression:
