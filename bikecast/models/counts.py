@@ -77,14 +77,16 @@ def quantiles(
     return out
 
 
-def _size_and_p(mu: Floats, spread: Floats) -> tuple[Floats, Floats]:
+def _size_and_p(
+    mu: NDArray[np.floating], spread: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """What stands for these means and dispersions and those that are nearly alike."""
     at = np.exp(np.rint(np.log(mu) / MEAN_STEP) * MEAN_STEP)
     size = 1 / np.exp(np.rint(np.log(spread) / ALPHA_STEP) * ALPHA_STEP)
     return size, size / (size + at)
 
 
-def _of_few(mu: Floats, spread: Floats, levels: Exact) -> Floats:
+def _of_few(mu: NDArray[np.floating], spread: NDArray[np.floating], levels: Exact) -> Floats:
     found = np.empty((len(mu), len(levels)), np.float32)
     for i, (size, p) in enumerate(zip(*_size_and_p(mu, spread), strict=True)):
         found[i] = _added_up(float(size), float(p), levels)

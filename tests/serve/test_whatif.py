@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeSource, published
+from fakes import FakeSource, published, seen
 from made_up import small_history, with_weather
 from pydantic import TypeAdapter
 
@@ -128,7 +128,7 @@ def test_a_what_if_is_not_explained(client):
 
 def test_a_target_without_a_forecast_has_none(asking):
     """Where returns are not counted."""
-    source = Counting()
+    source = Counting(inputs=lambda usual: seen(published())["B"])
     frame = source.current.frame
     source.publish(frame=frame.filter(frame["target"] == "pickups"))
     answer = ask(asking(source)[0]).json
@@ -137,8 +137,9 @@ def test_a_target_without_a_forecast_has_none(asking):
 
 def test_hours_count_from_the_end_of_the_data(asking):
     """The hour that spring skips has inputs but no forecast; those behind it keep their own."""
-    source = FakeSource(published(datetime(2018, 3, 11), hours=6))
-    frame = source.current.frame
+    made = published(datetime(2018, 3, 11), hours=6)
+    source, frame = Counting(inputs=lambda usual: seen(made)["B"]), made.frame
+    source.current = made
     source.publish(frame=frame.filter(frame["hour"] != datetime(2018, 3, 11, 2)))
     client, _ = asking(source)
     assert ask(client, timestamp="2018-03-11T03:00", weather=KNOWN).json["pickups"]["mean"] == 5
@@ -242,7 +243,7 @@ def test_what_is_kept_is_bounded(asking, monkeypatch):
     """The station that was not asked for longest is forgotten first."""
     source = Counting()
     client, _ = asking(source)
-    monkeypatch.setattr(whatif, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(whatif, "MOST_BYTES", 150_000)
     for station in ("A.10", "B", "B", "A.10", "A.10"):
         assert ask(client, station_id=station).status_code == 200
     assert source.asked == ["model", "A.10", "B", "A.10"]
