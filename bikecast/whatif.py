@@ -10,7 +10,6 @@ to this one as well: with the weather that the table was made with, it is the ta
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +88,7 @@ def seen(model: Askable, inputs: Inputs, means: NDArray[np.floating]) -> Seen:
 
 
 def what_if(
-    model: Askable, seen: Seen, step: int, weather: Mapping[str, float]
+    model: Askable, seen: Seen, step: int, weather: dict[str, float]
 ) -> tuple[Prediction, dict[str, float | None]]:
     """An hour's forecast with other weather, [targets], and the weather that it is of.
 
@@ -98,12 +97,9 @@ def what_if(
     :raises NotLearned: where too little is known of the weather to ask the model.
     """
     above = seen.sky.weather(step).copy()
+    used = {name: _shortest(value) for name, value in zip(WEATHER, above, strict=True)} | weather
     for name, value in weather.items():
         above[WEATHER.index(name)] = value
-    used = {
-        name: None if math.isnan(value) else value
-        for name, value in zip(WEATHER, map(_shortest, above), strict=True)
-    }
     if unknown := [name for name in NEEDED if used[name] is None]:
         raise NotLearned(
             f"nothing is known of the {' and the '.join(unknown)} of this hour",
@@ -114,6 +110,6 @@ def what_if(
     return model.again(values, seen.level[step], seen.balance[step]), used
 
 
-def _shortest(value: np.float32) -> float:
+def _shortest(value: np.float32) -> float | None:
     """The shortest number that float32 takes for this one: 12.3 and not 12.300000190734863."""
-    return float(str(value))
+    return None if math.isnan(value) else float(str(value))

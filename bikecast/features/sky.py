@@ -56,6 +56,14 @@ _NEAR = _BEFORE + 1 + _AFTER
 _TODAY, _DAY_BEFORE = (
     slice(_NEAR + i * len(_OF_DAY), _NEAR + (i + 1) * len(_OF_DAY)) for i in (0, 1)
 )
+_AROUND = np.array(
+    [
+        [*range(-_BEFORE, _AFTER + 1), *(_OF_DAY - clock), *(_OF_DAY - clock - 24), -24, -168]
+        for clock in range(24)
+    ]
+)
+"""Of whose weather the columns are made, in hours from the one that they are of, for each hour of
+the day: those near it, of its day from 6 to 22 o'clock, of the day before, a day and a week ago."""
 _TEMPERATURE, _RAIN, _WIND, _CLOUD = (
     WEATHER.index(name) for name in ("temperature", "precipitation", "wind_speed", "cloud_cover")
 )
@@ -70,7 +78,7 @@ def weather_columns(
     """
     if history.weather is None:
         return dict.fromkeys(COLUMNS, np.full(len(hours), np.nan, np.float32))
-    around = _around(hours)
+    around = hours[:, None] + _AROUND[hours % 24]
     known = _known(history, origins, np.concatenate([around, level_hours], axis=1))
     split = around.shape[1]
     found = _columns(known[:, :split], _usual(known[:, split:]))
@@ -98,10 +106,10 @@ class Sky:
         :param weather: [variables]; that of all other hours stays what was known of it.
         """
         at = self.first + step
-        hours = _around(np.array([at]))
-        known = self.hourly[hours]
-        known[hours == at] = weather
-        found: Floats = _columns(known, self.usual[step : step + 1])[0]
+        away = _AROUND[at % 24]
+        known = self.hourly[at + away]
+        known[away == 0] = weather
+        found: Floats = _columns(known[None], self.usual[step : step + 1])[0]
         return found
 
     def weather(self, step: int) -> Floats:
@@ -122,16 +130,8 @@ def sky_at(history: History, origin: int, level_hours: Ints) -> Sky:
     return Sky(hourly, origin - start, usual)
 
 
-def _around(hours: Ints) -> Ints:
-    """Of whose weather the columns are made, [hours, …]: those near each hour, of its day from
-    6 to 22 o'clock, of the day before, and a day and a week before it."""
-    near = hours[:, None] + np.arange(-_BEFORE, _AFTER + 1)
-    day = hours[:, None] // 24 * 24 + _OF_DAY
-    return np.concatenate([near, day, day - 24, hours[:, None] - np.array([24, 168])], axis=1)
-
-
 def _columns(known: Floats, usual: Floats) -> Floats:
-    """``COLUMNS`` from the weather of the hours of :func:`_around`: [pairs, columns].
+    """``COLUMNS`` from the weather of the hours of ``_AROUND``: [pairs, columns].
 
     :param usual: as in ``Sky``, [pairs, 3].
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # day by them and learn its weather by heart (see ``features.FRESH_HOURS``).
 _LEFT_OUT = ("system_24h", "system_168h", "share", "scatter", "station")
 FEATURES = tuple(name for name in NAMES if name not in _LEFT_OUT)
-_COLUMNS = [NAMES.index(name) for name in FEATURES]
+_COLUMNS = np.array([NAMES.index(name) for name in FEATURES])
 # XGBoost's last column is the level and what the trees add to it on the whole.
 _MEMBERSHIP = membership((*FEATURES, "log_level"))
 HALF_LIFE_DAYS = 180

@@ -65,15 +65,18 @@ def quantiles(
 
     :param mean: [...]; :param alpha: dispersions that broadcast to it, such as one of each target.
     """
-    mu = np.clip(mean, LEAST_MEAN, MOST_MEAN).ravel()
-    spread = np.clip(np.broadcast_to(alpha, mean.shape).ravel(), *_SPREAD)
+    mu = np.minimum(np.maximum(mean, LEAST_MEAN), MOST_MEAN).ravel()
+    if np.shape(alpha) != mean.shape:
+        alpha = np.broadcast_to(alpha, mean.shape)
+    spread = np.minimum(np.maximum(alpha, _SPREAD[0]), _SPREAD[1]).ravel()
+    wanted, shape = np.asarray(levels, float), (*mean.shape, len(levels))
     if mu.size <= FEW and mu.max(initial=0) < FEW_BIKES:
-        return _of_few(mu, spread, np.asarray(levels, float)).reshape(*mean.shape, len(levels))
+        return _of_few(*_size_and_p(mu, spread), wanted).astype(np.float32).reshape(shape)
     cell = np.rint(np.log(mu) / MEAN_STEP) * 1_000 + np.rint(np.log(spread) / ALPHA_STEP)
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
     size, p = _size_and_p(mu[first], spread[first])
-    found = stats.nbinom.ppf(np.asarray(levels), size[:, None], p[:, None])
-    out: Floats = found.astype(np.float32)[which].reshape(*mean.shape, len(levels))
+    found = stats.nbinom.ppf(wanted, size[:, None], p[:, None])
+    out: Floats = found.astype(np.float32)[which].reshape(shape)
     return out
 
 
@@ -86,27 +89,19 @@ def _size_and_p(
     return size, size / (size + at)
 
 
-def _of_few(mu: NDArray[np.floating], spread: NDArray[np.floating], levels: Exact) -> Floats:
-    found = np.empty((len(mu), len(levels)), np.float32)
-    for i, (size, p) in enumerate(zip(*_size_and_p(mu, spread), strict=True)):
-        found[i] = _added_up(float(size), float(p), levels)
-    return found
-
-
-def _added_up(size: float, p: float, levels: Exact) -> Exact:
-    """Quantiles of one negative binomial: the first counts up to which the chances reach levels.
+def _of_few(size: NDArray[np.floating], p: NDArray[np.floating], levels: Exact) -> Exact:
+    """Quantiles of a few negative binomials: the counts up to which their chances reach levels.
 
     Each count's chance is that of the one before times a factor.
     """
-    count = 64
-    while True:
-        factors = (_COUNTS[: count - 1] + (size - 1)) * ((1 - p) / _COUNTS[: count - 1])
-        chances = np.cumprod(np.concatenate([[p**size], factors])).cumsum()
-        if chances[-1] >= levels.max():
-            return np.asarray(chances.searchsorted(levels), float)
-        if count > len(_COUNTS):
-            return np.asarray(stats.nbinom.ppf(levels, size, p))
-        count *= 4
+    r, p = np.asarray(size, float)[:, None], np.asarray(p, float)[:, None]
+    for most in (64, 256, 1_024, 4_096):
+        counts = _COUNTS[: most - 1]
+        factors = (counts + (r - 1)) * ((1 - p) / counts)
+        chances = np.concatenate([p**r, factors], axis=1).cumprod(axis=1).cumsum(axis=1)
+        if (chances[:, -1] >= levels.max()).all():
+            return np.array([row.searchsorted(levels) for row in chances], float)
+    return np.asarray(stats.nbinom.ppf(levels, r, p))
 
 
 def recent_actuals(history: History, origins: Ints, horizon: int) -> Floats:

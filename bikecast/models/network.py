@@ -196,7 +196,10 @@ class Network:
 
     def _whose(self, values: Floats) -> Ints:
         """Which row of ``own`` is that of each row of features."""
-        flow, unknown = _flow(values), len(self.flows)
+        unknown = len(self.flows)
+        if not unknown:
+            return np.zeros(len(values), np.int64)
+        flow = _flow(values)
         at = np.searchsorted(self.flows, flow)
         same = np.append(self.flows, -1)[at] == flow
         return np.where(same, at, unknown)

@@ -29,8 +29,8 @@ PENALTY = 5.0
 LOG_ALPHA = (-7.0, 3.0)
 
 _AT = {name: i for i, name in enumerate(NAMES)}
-_UNSURE = [_AT[name] for name in ("usual_kind40", "median_week", "usual_week12")]
-_AS_THEY_ARE = [_AT[name] for name in ("log_size", "scatter", "station_24h", "missed")]
+_UNSURE = np.array([_AT[name] for name in ("usual_kind40", "median_week", "usual_week12")])
+_AS_THEY_ARE = np.array([_AT[name] for name in ("log_size", "scatter", "station_24h", "missed")])
 _FINE = np.linspace(0, 1, 2_001)
 
 Exact = NDArray[np.float64]

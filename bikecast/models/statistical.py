@@ -29,17 +29,25 @@ FADE_HOURS = 6.0
 """The last hours' weight falls by e in this many hours ahead."""
 
 _AT = {name: i for i, name in enumerate(NAMES)}
-_LONG = [_AT[f"{who}_{w}h"] for who in ("station", "system") for w in (24, 168)]
-_SHORT = [_AT[f"station_{w}h"] for w in STATION_WINDOWS if w < 24]
-_SHORT += [_AT[f"system_{w}h"] for w in SYSTEM_WINDOWS if w < 24]
-_PARTS = [_AT[name] for name in ("log_week", "log_kind", "log_kind_recent", "log_size")]
+
+
+def _at(*names: str) -> Ints:
+    return np.array([_AT[name] for name in names])
+
+
+_LONG = _at(*(f"{who}_{w}h" for who in ("station", "system") for w in (24, 168)))
+_SHORT = _at(
+    *(f"station_{w}h" for w in STATION_WINDOWS if w < 24),
+    *(f"system_{w}h" for w in SYSTEM_WINDOWS if w < 24),
+)
+_PARTS = _at("log_week", "log_kind", "log_kind_recent", "log_size")
 _NEAR = [f"{what}_{side}" for what in ("holiday", "workday") for side in ("before", "after")]
-_DAY = [_AT[name] for name in ("holiday", *_NEAR)]
-_LONGER = [_AT[name] for name in LONGER]
-_RATIOS = [_AT["last_week"], _AT["yesterday"], _AT["missed"]]
-_WEATHER = [_AT[name] for name in (*WEATHER, *RELATIVE)]
-_RAIN = [_AT[name] for name in RAIN]
-_WARMTH = [_AT[name] for name in ("temperature", "temperature_day", "temperature_change")]
+_DAY = _at("holiday", *_NEAR)
+_LONGER = _at(*LONGER)
+_RATIOS = _at("last_week", "yesterday", "missed")
+_WEATHER = _at(*WEATHER, *RELATIVE)
+_RAIN = _at(*RAIN)
+_WARMTH = _at("temperature", "temperature_day", "temperature_change")
 _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
 _DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))
 _COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
