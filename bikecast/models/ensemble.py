@@ -71,7 +71,7 @@ class Ensemble:
         logs = [
             w * np.log(of(values, level)) for w, of in zip(self.weights, members, strict=True) if w
         ]
-        found: Floats = np.exp(np.sum(logs, axis=0)).astype(np.float32)
+        found: Floats = np.exp(sum(logs)).astype(np.float32)
         return found
 
     def explain(self, values: Floats, level: Floats) -> Floats:

@@ -14,7 +14,7 @@ from bikecast.features.recent import FRESH_HOURS, SYSTEM_NOW, SYSTEM_WINDOWS
 from bikecast.features.sky import RAIN
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays, Grid, part, within
-from bikecast.models.rows import Rows, filled, recency
+from bikecast.models.rows import Rows, cut, filled, recency
 
 HIDDEN = (64, 32)
 EPOCHS = 12
@@ -206,8 +206,7 @@ class Network:
 
     def _scaled(self, raw: Floats) -> Floats:
         deviations = (raw - self.centre) / self.scale
-        found: Floats = np.clip(filled(deviations), -MOST_DEVIATIONS, MOST_DEVIATIONS)
-        return found
+        return cut(filled(deviations), MOST_DEVIATIONS)
 
     def _change(self, x: Floats, whose: Ints) -> Floats:
         # Of many rows, what all networks say between layers would take four times the memory.
@@ -221,7 +220,8 @@ class Network:
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
         change = self._change(self._scaled(inputs(values, self._short)), self._whose(values))
-        return (level * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))).astype(np.float32)
+        found: Floats = (level * np.exp(cut(change, MOST_CHANGE))).astype(np.float32)
+        return found
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Integrated gradients from the mean row of a station that nobody knows.

@@ -57,9 +57,9 @@ class Spread:
         """Quantiles of forecasts [n] of these dispersions [n]: [n, ``QUANTILES``]."""
         part = np.searchsorted(self.edges, mean)
         out = np.empty((len(mean), len(QUANTILES)), np.float32)
-        for i, levels in enumerate(self.levels):
-            if (here := part == i).any():
-                out[here] = quantiles(mean[here], alpha[here], levels)
+        for i in set(part.tolist()):
+            here = part == i
+            out[here] = quantiles(mean[here], alpha[here], self.levels[i])
         return out
 
 

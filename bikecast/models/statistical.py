@@ -10,7 +10,7 @@ from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
 from bikecast.features.sky import RAIN, RELATIVE
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
-from bikecast.models.rows import Rows, filled, recency
+from bikecast.models.rows import Rows, cut, filled, recency
 from bikecast.records import WEATHER
 
 SEED = 1
@@ -67,7 +67,7 @@ def design(values: Floats) -> Floats:
     workday, returns = values[:, _AT["workday"]], values[:, _AT["returns"]]
     log_level = values[:, _AT["log_level"], None]
     slot = hour + 24 * workday.astype(np.int64)
-    longer = np.clip(values[:, _LONGER], -MOST_CHANGE, MOST_CHANGE)
+    longer = cut(values[:, _LONGER], MOST_CHANGE)
     fade = np.exp(-step / FADE_HOURS)[:, None]
     day = workday[:, None]
     weather, rain = values[:, _WEATHER], np.log1p(np.maximum(values[:, _RAIN], 0))
@@ -146,8 +146,9 @@ class CountRegression:
 
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
-        change = np.clip(self._design(values) @ self.coefficients, -MOST_CHANGE, MOST_CHANGE)
-        return (level * np.exp(change)).astype(np.float32)
+        change = cut(self._design(values) @ self.coefficients, MOST_CHANGE)
+        found: Floats = (level * np.exp(change)).astype(np.float32)
+        return found
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Terms relative to their mean in the rows of the fit; what is cut, is cut of them all."""
