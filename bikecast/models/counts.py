@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Forecaster, Grid
@@ -44,6 +43,8 @@ def dispersion(actual: Floats, mean: Floats) -> Floats:
 
 
 def _most_likely(y: NDArray[np.float64], mu: Floats) -> float:
+    from scipy import optimize, special
+
     def loss(log_alpha: float) -> float:
         size = np.exp(-log_alpha)
         likelihood = special.gammaln(y + size) - special.gammaln(size)
@@ -75,7 +76,7 @@ def quantiles(
     cell = np.rint(np.log(mu) / MEAN_STEP) * 1_000 + np.rint(np.log(spread) / ALPHA_STEP)
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
     size, p = _size_and_p(mu[first], spread[first])
-    found = stats.nbinom.ppf(wanted, size[:, None], p[:, None])
+    found = _exact(wanted, size[:, None], p[:, None])
     out: Floats = found.astype(np.float32)[which].reshape(shape)
     return out
 
@@ -101,7 +102,14 @@ def _of_few(size: NDArray[np.floating], p: NDArray[np.floating], levels: Exact) 
         chances = np.concatenate([p**r, factors], axis=1).cumprod(axis=1).cumsum(axis=1)
         if (chances[:, -1] >= levels.max()).all():
             return np.array([row.searchsorted(levels) for row in chances], float)
-    return np.asarray(stats.nbinom.ppf(levels, r, p))
+    return _exact(levels, r, p)
+
+
+def _exact(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:
+    # A second and 50 MB, which the service does without.
+    from scipy import stats
+
+    return np.asarray(stats.nbinom.ppf(levels, size, p))
 
 
 def recent_actuals(history: History, origins: Ints, horizon: int) -> Floats:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from bikecast.features import NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
@@ -332,6 +331,8 @@ def sums(slopes: Floats, whose: Ints, flows: int) -> Floats:
 
     That of the last row, of all others, is 0, so that it stays what it is.
     """
+    from scipy import sparse
+
     size, rows = np.full(len(whose), MOST_DEVIATIONS, np.float32), np.arange(len(whose))
     found: Floats = sparse.csr_array((size, (whose, rows)), shape=(flows + 1, len(whose))) @ slopes
     found[-1] = 0

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from bikecast.features import NAMES
 from bikecast.history import Floats
@@ -68,6 +67,8 @@ def fit_spread(values: Floats, mean: Floats, actual: Floats, seed: int = 1) -> S
 
     :param values: rows of features; :param mean: their forecasts, :param actual: what came.
     """
+    from scipy import stats
+
     if len(mean) > FITTED_ROWS:
         at = np.random.default_rng(seed).choice(len(mean), FITTED_ROWS, replace=False)
         values, mean, actual = values[at], mean[at], actual[at]
@@ -100,6 +101,8 @@ def _alpha(columns: Exact, coefficients: Exact) -> Exact:
 
 def _most_likely(columns: Exact, mu: Exact, y: Exact) -> Exact:
     """Coefficients of the logarithm of NB2's alpha, by penalised likelihood."""
+    from scipy import optimize, special
+
     spread = columns.std(axis=0)
     spread[np.ptp(columns, axis=0) == 0] = 1  # that of a constant is not quite 0
     x = columns / spread
