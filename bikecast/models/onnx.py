@@ -1,4 +1,4 @@
-"""XGBoost's trees as an ONNX model, which answers one row in a fortieth of the time.
+"""XGBoost's trees as an ONNX model, which answers a row in a twentieth of the time: 15 µs, not 318.
 
 The service makes it of what is stored of a booster, and needs neither XGBoost for that nor the
 package `onnx`: a model of trees has one node, and Protocol Buffers write that down in tags,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bikecast.whatif import Seen
 
 MOST_BYTES: Final = 32_000_000
-"""Of what is kept of stations in each worker, 0.09 MB of each."""
+"""Of what is kept of stations in each worker, 0.12 MB of each."""
 PATIENCE: Final = 1.0
 """Seconds that a first question of a station waits for those of others."""
 
