@@ -6,13 +6,13 @@ requests are pydantic models, strict: a number is no text, and an unknown field 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 # typing's own cannot be read by pydantic before Python 3.12.
-from typing_extensions import NotRequired, Self, TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from bikecast.explanation import HourExplanation
-from bikecast.records import WEATHER, WEATHER_BOUNDS
+from bikecast.records import WEATHER_BOUNDS
 
 MAX_BATCH = 1000
 MAX_WHAT_IFS = 100
@@ -27,24 +27,16 @@ def _between(name: str) -> Any:
 class GivenWeather(BaseModel):
     """Weather for a what-if: °C, mm in the hour, km/h at 10 m, percent, percent (relative).
 
-    What is not given is as the forecast knew it. At least one variable must be.
+    What is not given is as the forecast knew it.
     """
 
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, json_schema_extra={"minProperties": 1}
-    )
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     temperature: Annotated[float, _between("temperature")] | None = None
     precipitation: Annotated[float, _between("precipitation")] | None = None
     wind_speed: Annotated[float, _between("wind_speed")] | None = None
     cloud_cover: Annotated[float, _between("cloud_cover")] | None = None
     humidity: Annotated[float, _between("humidity")] | None = None
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.given:
-            raise ValueError("give at least one of " + ", ".join(WEATHER))
-        return self
 
     @property
     def given(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES: Final = 32_000_000
 """Of what is kept of stations in each worker, 0.12 MB of each."""
-PATIENCE: Final = 1.0
+PATIENCE: Final = 0.2
 """Seconds that a first question of a station waits for those of others."""
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class WhatIf:
 
     def _at_hand(self, table: ForecastTable, station: int) -> "tuple[Askable, Seen] | None":
         model = self._stored.at_hand(table.issue)
-        seen = self._kept.get(table.issue, station) if model else None
+        seen = self._kept.get(table.issue, _id(table, station)) if model else None
         if model is None or seen is None:
             return None
         return cast("Askable", model), seen
@@ -83,10 +83,15 @@ class WhatIf:
             from bikecast.whatif import asks_weather, seen
 
             model = asks_weather(self._stored.model(table.issue))
-            inputs = self._stored.inputs(table.issue, table.stations[station].station_id)
+            inputs = self._stored.inputs(table.issue, _id(table, station))
             found = seen(model, inputs, _means(table, station, len(inputs.level)))
-        self._kept.put(table.issue, station, found)
+        self._kept.put(table.issue, _id(table, station), found)
         return model, found
+
+
+def _id(table: ForecastTable, station: int) -> str:
+    """What a station is known by; its place can be another in another table of the same issue."""
+    return table.stations[station].station_id
 
 
 def _means(table: ForecastTable, station: int, hours: int) -> NDArray[np.float64]:
@@ -104,17 +109,17 @@ class _Kept:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._issue: Issue | None = None
-        self._seen: "OrderedDict[int, Seen]" = OrderedDict()
+        self._seen: "OrderedDict[str, Seen]" = OrderedDict()
         self._bytes = 0
 
-    def get(self, issue: Issue, station: int) -> "Seen | None":
+    def get(self, issue: Issue, station: str) -> "Seen | None":
         with self._lock:
             if self._issue != issue or station not in self._seen:
                 return None
             self._seen.move_to_end(station)
             return self._seen[station]
 
-    def put(self, issue: Issue, station: int, seen: "Seen") -> None:
+    def put(self, issue: Issue, station: str, seen: "Seen") -> None:
         with self._lock:
             if self._issue != issue:
                 self._issue, self._bytes = issue, 0

@@ -84,10 +84,12 @@ def test_a_what_if_is_a_prediction_with_other_weather(client):
     assert answer["what_if"] is True
 
 
-def test_the_weather_of_the_table_gives_the_table(client):
-    """Of both flows."""
+@pytest.mark.parametrize("weather", [KNOWN, {}, {"temperature": None, "humidity": 0}])
+def test_the_weather_of_the_table_gives_the_table(client, weather):
+    """Of both flows; what is not given is as it was known."""
     plain = client.post("/predict", json={"station_id": "B"}).json
-    answer = ask(client, weather=KNOWN).json
+    answer = ask(client, weather=weather).json
+    assert answer["weather"] == KNOWN
     assert [answer[flow]["mean"] for flow in ("pickups", "returns")] == [
         plain[flow]["mean"] for flow in ("pickups", "returns")
     ]
@@ -237,6 +239,21 @@ def test_another_issue_is_asked_anew(asking):
     current.refresh()
     ask(client)
     assert source.asked == ["model", "B"] * 2
+
+
+def test_stations_are_told_apart_in_another_table_of_the_same_issue(asking):
+    """One that was imported since moves the others' places."""
+    source = Counting()
+    client, current = asking(source)
+    first = ask(client).json["pickups"]
+    table = current.table
+    moved = {"A.10": 1, "B": 0}
+    current.table = replace(
+        table, stations=table.stations[::-1], index=moved, values=table.values[::-1].copy()
+    )
+    assert ask(client).json["pickups"] == first and source.asked == ["model", "B"]
+    assert ask(client, station_id="A.10").json["station_id"] == "A.10"
+    assert source.asked == ["model", "B", "A.10"]
 
 
 def test_what_is_kept_is_bounded(asking, monkeypatch):
