@@ -7,6 +7,7 @@
     │   ├── FileRefused            2  a file is not what it was given as
     │   ├── UnknownName            2  no station, system, model or version of that name
     │   ├── OtherRelease           2  a model of another release, which this one cannot ask
+    │   ├── NotLearned             2  a model was asked for what it has not learned
     │   ├── SchemaTooNew           2  the database belongs to a newer release
     │   ├── InUse                  2  a port or a data folder is taken
     │   └── DiskFull               2  no room left where it must write
@@ -59,6 +60,10 @@ class UnknownName(InputError):
 
 class OtherRelease(InputError):
     """A model was made by another release, and this one cannot ask it."""
+
+
+class NotLearned(InputError):
+    """A model was asked for what it has not learned."""
 
 
 class SchemaTooNew(InputError):

@@ -1,7 +1,7 @@
 """Issue the forecast table: every station, every hour of the coming week, in one batch.
 
-What the model saw is stored beside it, and the model itself: a forecast can be explained without
-its history and without a registry.
+What the model saw is stored beside it, and the model itself: a forecast can be explained, and asked
+anew with other weather, without its history and without a registry.
 """
 
 import logging
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from bikecast.features import NAMES, Features
+from bikecast.features import NAMES, Features, sky_ahead
 from bikecast.features.inputs import Inputs, inputs_of
 from bikecast.history import History
 from bikecast.models.base import Explainable
@@ -70,7 +70,8 @@ def _is_current(store: Store, issue: Issue, model_version: str, as_of: datetime)
 
 def _inputs(seen: Features, history: History, ids: list[str]) -> dict[str, Inputs]:
     places = {s.station_id: i for i, s in enumerate(history.stations)}
-    return {i: inputs_of(seen, NAMES, places[i]) for i in ids}
+    above = sky_ahead(history, history.known, MAX_HORIZON)
+    return {i: inputs_of(seen, NAMES, places[i], above) for i in ids}
 
 
 def packed(model: Explainable) -> bytes | None:

@@ -18,6 +18,15 @@ FORECAST_COLUMNS: Final = ("station_id", "hour", "target", "mean", *QUANTILE_COL
 WEATHER: Final = ("temperature", "precipitation", "wind_speed", "cloud_cover", "humidity")
 """Weather variables: °C, mm in the hour, km/h at 10 m, percent, percent (relative)."""
 
+WEATHER_BOUNDS: Final = {
+    "temperature": (-90.0, 60.0),
+    "precipitation": (0.0, 500.0),
+    "wind_speed": (0.0, 400.0),
+    "cloud_cover": (0.0, 100.0),
+    "humidity": (0.0, 100.0),
+}
+"""What a physical value can be; 9999 and its like stand for "not measured"."""
+
 MAX_HORIZON: Final = 168
 """Hours ahead that are forecast: one week."""
 

@@ -12,7 +12,7 @@ import httpx
 import polars as pl
 
 from bikecast.errors import DownloadFailed, FileRefused
-from bikecast.records import WEATHER
+from bikecast.records import WEATHER, WEATHER_BOUNDS
 from bikecast.tabular import read_text, table
 
 # The published names, without their unit in brackets.
@@ -29,14 +29,6 @@ VISUAL_CROSSING: Final[dict[str, tuple[str, ...]]] = {
     "wind_speed": ("windspeed",),
     "cloud_cover": ("cloudcover",),
     "humidity": ("humidity",),
-}
-# What a physical value can be; 9999 and its like stand for "not measured".
-BOUNDS: Final = {
-    "temperature": (-90.0, 60.0),
-    "precipitation": (0.0, 500.0),
-    "wind_speed": (0.0, 400.0),
-    "cloud_cover": (0.0, 100.0),
-    "humidity": (0.0, 100.0),
 }
 # Unit in brackets → what to do with the value.
 UNITS: Final[dict[str, Callable[[pl.Expr], pl.Expr]]] = {
@@ -150,12 +142,12 @@ def _usable(frame: pl.DataFrame, latest: datetime, skipped: Counter[str]) -> pl.
     possible = frame["hour"].dt.replace_time_zone(None).is_between(EARLIEST, latest + AHEAD)
     skipped["impossible time"] += int((~possible).sum())
     frame = frame.filter(possible)
-    for name, (low, high) in BOUNDS.items():
+    for name, (low, high) in WEATHER_BOUNDS.items():
         outside = frame.select(~pl.col(name).is_between(low, high)).to_series().sum()
         skipped[f"impossible {name}"] += int(outside)
     frame = frame.with_columns(
         pl.when(pl.col(n).is_between(low, high)).then(pl.col(n)).alias(n)
-        for n, (low, high) in BOUNDS.items()
+        for n, (low, high) in WEATHER_BOUNDS.items()
     )
     unique = frame.unique(["hour", "issued_at"], keep="last", maintain_order=True)
     skipped["hour given twice"] += len(frame) - len(unique)

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs
 from bikecast.keys import ApiKey
+from bikecast.features.sky import Sky
 from bikecast.models.portable import pack
 from bikecast.models import MODELS
 from bikecast.models.base import within
 from bikecast.models.learned import FORM, Fitted
 from bikecast.models.spread import Spread
 from bikecast.models.statistical import CountRegression, design
-from bikecast.records import QUANTILES, TARGETS, Issue, Station, System
+from bikecast.records import QUANTILES, TARGETS, WEATHER, Issue, Station, System
 from bikecast.serve.source import Published
 from bikecast.serve.types import SchemaSeen
 from bikecast.store import SCHEMA
@@ -83,9 +84,17 @@ def seen(published: Published) -> dict[str, Inputs]:
             NAMES,
             np.tile(at_degrees(1), (len(rows) // 2, 2, 1)),
             rows["mean"].to_numpy().reshape(-1, 2).astype(np.float32) / 2,
+            one_degree(len(rows) // 2),
         )
         for (station,), rows in stations.items()
     }
+
+
+def one_degree(hours: int) -> Sky:
+    """1 °C at all hours around some that are coming; and nothing else of the weather."""
+    hourly = np.zeros((hours + 9 * 24, len(WEATHER)), np.float32)
+    hourly[:, WEATHER.index("temperature")] = 1
+    return Sky(hourly, 8 * 24, np.zeros((hours, 3), np.float32))
 
 
 def at_degrees(temperature: float) -> NDArray[np.float32]:
@@ -96,15 +105,16 @@ def at_degrees(temperature: float) -> NDArray[np.float32]:
 
 
 def doubling() -> bytes:
-    """A model, packed, that makes of :func:`seen` what it is of, for the weather's sake."""
+    """A model, packed, that makes of :func:`seen` what it is of: it doubles with each degree."""
     regression = CountRegression()
     changed = design(at_degrees(1))[0] != design(at_degrees(0))[0]
     regression.coefficients = np.zeros(len(changed))
     regression.coefficients[changed.argmax()] = np.log(2)
     regression.centre = np.zeros(len(changed))
     model = MODELS["glm"]()
-    spread = Spread(np.zeros(1), np.zeros(0), np.array([QUANTILES]))
+    spread = Spread(np.zeros(11), np.zeros(0), np.array([QUANTILES]))
     fitted = within("without_weather", Fitted(regression, spread, 0.0, False).portable())
+    fitted |= within("with_weather", Fitted(regression, spread, 0.0, True).portable())
     model.restore(
         {"year": np.array(False), "features": np.array(NAMES), "form": np.array(FORM), **fitted}
     )

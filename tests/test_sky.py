@@ -4,12 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import small_history
+from made_up import small_history, with_weather
 
-from bikecast.features.sky import RELATIVE, weather_columns
+from bikecast.features import NAMES, features, pairs, sky_ahead
+from bikecast.features.sky import COLUMNS, RELATIVE, weather_columns
 from bikecast.history import WeatherArchive
 from bikecast.records import WEATHER
 
+PARTLY = with_weather(small_history(days=45))
+"""Weather is known, but for some hours and variables."""
+for _, values in PARTLY.weather.vintages:
+    values[np.random.default_rng(3).random(values.shape) < 0.1] = np.nan
+SKY = slice(NAMES.index(COLUMNS[0]), NAMES.index(COLUMNS[-1]) + 1)
 HOURS = 60 * 24
 AT = 40 * 24 + 10
 LAST_WEEKS = AT - 168 * np.arange(1, 4)
@@ -89,6 +95,33 @@ def test_single_hours_are_told_by_name():
     hours = (found[name] for name in ("rain_next", "rain_yesterday", "rain_last_week"))
     assert tuple(hours) == (1, 2, 4)
     assert found["warmer_than_last_week"] == pytest.approx(-5)
+
+
+def test_the_sky_that_is_kept_tells_what_the_table_was_told():
+    """Of every coming hour, to the last bit; without any weather nothing."""
+    for history in (PARTLY, small_history()):
+        origin = history.known
+        values = features(history, *pairs(np.array([origin]), 168)).values[:, 0, 0]
+        above = sky_ahead(history, origin, 168)
+        for step in range(168):
+            found = above.columns(step, above.weather(step))
+            assert np.array_equal(found, values[step, SKY], equal_nan=True)
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("step", [0, 5, 30, 167])
+@pytest.mark.parametrize("rain", [0.0, 7.5, np.nan])
+def test_other_weather_tells_what_it_would_have_told(step, rain):
+    """As if that of the one hour had been forecast so; that of other hours does not change."""
+    origin, weather = PARTLY.known, np.array([31, rain, 4, 50, 60], np.float32)
+    above = sky_ahead(PARTLY, origin, 168)
+    before = above.hourly.copy()
+    grid = PARTLY.weather.at(origin, np.arange(origin + 200))
+    grid[origin + step] = weather
+    other = replace(PARTLY, weather=WeatherArchive(((0, grid),)))
+    told = features(other, *pairs(np.array([origin]), 168)).values[step, 0, 0, SKY]
+    assert np.array_equal(above.columns(step, weather), told, equal_nan=True)
+    assert np.array_equal(above.hourly, before, equal_nan=True)
 
 
 def test_what_is_unknown_is_not_a_number():

@@ -35,7 +35,7 @@ from bikecast.features.recent import (
     SYSTEM_WINDOWS,
     recent_columns,
 )
-from bikecast.features.sky import RELATIVE, weather_columns
+from bikecast.features.sky import RELATIVE, Sky, sky_at, weather_columns
 from bikecast.features.usual import LONGER, usual_columns
 from bikecast.history import Calendar, Floats, History, Ints
 from bikecast.records import TARGETS, WEATHER
@@ -50,6 +50,7 @@ __all__ = [
     "features",
     "level",
     "pairs",
+    "sky_ahead",
     "weekly_hours",
     "weekly_mean",
 ]
@@ -133,14 +134,13 @@ def features(
     hours = origins + steps
     calendar = history.calendar(0, int(hours.max()) + 25)
     past = past or past_of(history, calendar, origins)
-    days = kind_hours(calendar, hours, last_day(origins, hours))
-    weekly = weekly_hours(hours)
+    weekly, days = weekly_hours(hours), kind_hours(calendar, hours, last_day(origins, hours))
     week, kind = past.mean(weekly), past.mean(days)
     base = _level(history, past, origins, days, week, kind)
     recent = recent_columns(past, origins, hours)
     usual = usual_columns(past, calendar, origins, hours, base)
     shape = (len(hours), len(history.stations), len(TARGETS))
-    sky = weather_columns(history, origins, hours, np.concatenate([weekly, days], axis=1))
+    above = weather_columns(history, origins, hours, np.concatenate([weekly, days], axis=1))
     columns: dict[str, NDArray[np.generic]] = {
         **_calendar_columns(calendar, hours, time_of_year),
         "step": _per_pair(steps),
@@ -156,12 +156,20 @@ def features(
         **usual,
         "capacity": np.array([[s.capacity or np.nan] for s in history.stations], np.float32),
         "station": np.array([[_number(s.station_id)] for s in history.stations], np.float32),
-        **{name: _per_pair(values) for name, values in sky.items()},
+        **{name: _per_pair(values) for name, values in above.items()},
     }
     values = np.empty((*shape, len(NAMES)), np.float32)
     for i, name in enumerate(NAMES):
         values[..., i] = columns[name]
     return Features(values, base)
+
+
+def sky_ahead(history: History, origin: int, horizon: int) -> Sky:
+    """Of what the features of the weather of an origin's coming hours are made."""
+    hours = origin + np.arange(horizon)
+    calendar = history.calendar(0, int(hours.max()) + 25)
+    days = kind_hours(calendar, hours, last_day(np.full(horizon, origin), hours))
+    return sky_at(history, origin, np.concatenate([weekly_hours(hours), days], axis=1))
 
 
 def level(history: History, origins: Ints, steps: Ints) -> Floats:

@@ -6,6 +6,7 @@ October. People also plan by the day. Measured with observed weather day-ahead o
 of ``RELATIVE`` as well, 3.450 with all of them.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -45,8 +46,24 @@ RAIN: Final = ("precipitation", *(name for name in RELATIVE if name.startswith("
 WET: Final = 0.1
 """mm in the hour; less is no rain that anybody minds."""
 
+COLUMNS: Final = (*WEATHER, *RELATIVE)
+"""What is told of an hour's weather."""
+
 _BEFORE, _AFTER = 6, 3
 _OF_DAY = np.arange(6, 22)
+_DAYS_BEFORE = 8
+_NEAR = _BEFORE + 1 + _AFTER
+_TODAY, _DAY_BEFORE = (
+    slice(_NEAR + i * len(_OF_DAY), _NEAR + (i + 1) * len(_OF_DAY)) for i in (0, 1)
+)
+_AROUND = np.array(
+    [
+        [*range(-_BEFORE, _AFTER + 1), *(_OF_DAY - clock), *(_OF_DAY - clock - 24), -24, -168]
+        for clock in range(24)
+    ]
+)
+"""Of whose weather the columns are made, in hours from the one that they are of, for each hour of
+the day: those near it, of its day from 6 to 22 o'clock, of the day before, a day and a week ago."""
 _TEMPERATURE, _RAIN, _WIND, _CLOUD = (
     WEATHER.index(name) for name in ("temperature", "precipitation", "wind_speed", "cloud_cover")
 )
@@ -55,49 +72,107 @@ _TEMPERATURE, _RAIN, _WIND, _CLOUD = (
 def weather_columns(
     history: History, origins: Ints, hours: Ints, level_hours: Ints
 ) -> dict[str, NDArray[np.generic]]:
-    """Columns [pairs] of ``WEATHER`` and ``RELATIVE``, as known at each origin, NaN where unknown.
+    """Columns [pairs] of ``COLUMNS``, as known at each origin, NaN where unknown.
 
     :param level_hours: past hours of the level of each pair [pairs, hours], -1 where there is none.
     """
-    names = (*WEATHER, *RELATIVE)
     if history.weather is None:
-        return dict.fromkeys(names, np.full(len(hours), np.nan, np.float32))
-    around = hours[:, None] + np.arange(-_BEFORE, _AFTER + 1)
-    day = hours[:, None] // 24 * 24 + _OF_DAY
-    ago = hours[:, None] - np.array([24, 168])
-    asked = (around, day, day - 24, ago, level_hours)
-    known = _known(history, origins, np.concatenate(asked, axis=1))
-    stops = np.cumsum([part.shape[1] for part in asked])
-    near, today, before, past, level = np.split(known, stops[:-1], axis=1)
-    now = near[:, _BEFORE]
+        return dict.fromkeys(COLUMNS, np.full(len(hours), np.nan, np.float32))
+    around = hours[:, None] + _AROUND[hours % 24]
+    known = _known(history, origins, np.concatenate([around, level_hours], axis=1))
+    split = around.shape[1]
+    found = _columns(known[:, :split], _usual(known[:, split:]))
+    return dict(zip(COLUMNS, found.T, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Sky:
+    """The weather as it was known at one origin: all that the columns of coming hours are made of.
+
+    :param hourly: [hours, variables], from a midnight more than a week before the origin on, NaN
+        where unknown.
+    :param first: place of the origin in it.
+    :param usual: what was usual in the hours of the level, of each coming hour: °C, percent of
+        clouds, share of wet hours, [coming hours, 3].
+    """
+
+    hourly: Floats
+    first: int
+    usual: Floats
+
+    def columns(self, step: int, weather: Floats) -> Floats:
+        """``COLUMNS`` of a coming hour that has this weather: [columns].
+
+        :param weather: [variables]; that of all other hours stays what was known of it.
+        """
+        at = self.first + step
+        away = _AROUND[at % 24]
+        known = self.hourly[at + away]
+        known[away == 0] = weather
+        found: Floats = _columns(known[None], self.usual[step : step + 1])[0]
+        return found
+
+    def weather(self, step: int) -> Floats:
+        """What was known of a coming hour: [variables]."""
+        found: Floats = self.hourly[self.first + step]
+        return found
+
+
+def sky_at(history: History, origin: int, level_hours: Ints) -> Sky:
+    """The weather as known at an origin.
+
+    :param level_hours: of each coming hour, as in :func:`weather_columns`.
+    """
+    start, last = (origin // 24 - _DAYS_BEFORE) * 24, origin + len(level_hours) - 1
+    hours = np.arange(start, (last // 24 + 1) * 24 + _AFTER)
+    usual = _usual(_known(history, np.full(len(level_hours), origin), level_hours))
+    hourly = _known(history, np.array([origin]), hours[None])[0]
+    return Sky(hourly, origin - start, usual)
+
+
+def _columns(known: Floats, usual: Floats) -> Floats:
+    """``COLUMNS`` from the weather of the hours of ``_AROUND``: [pairs, columns].
+
+    :param usual: as in ``Sky``, [pairs, 3].
+    """
+    now, rain, degrees = known[:, _BEFORE], known[..., _RAIN], known[..., _TEMPERATURE]
     there = np.where(np.isnan(now[:, _RAIN]), np.float32(np.nan), np.float32(0))
-    usual = _mean(_wet(level))
-    warm = _mean(today[..., _TEMPERATURE])
+    fell = np.where(np.isnan(rain), np.float32(0), rain)
+    of_day = [known[:, _TODAY, i] for i in (_TEMPERATURE, _WIND, _CLOUD)]
+    warm, wind, cloud, warm_before = _mean(np.array([*of_day, degrees[:, _DAY_BEFORE]]))
+    usually_warm, usually_cloudy, usually_wet = usual.T
     found = (
-        now[:, _TEMPERATURE] - _mean(level[..., _TEMPERATURE]),
-        now[:, _CLOUD] - _mean(level[..., _CLOUD]),
-        usual,
-        _wet(now) - usual,
-        there + np.nansum(near[:, _BEFORE - 1 : _BEFORE + 2, _RAIN], axis=1),
-        there + np.nansum(near[:, :_BEFORE, _RAIN], axis=1),
-        there + np.nansum(near[:, _BEFORE + 1 :, _RAIN], axis=1),
-        there + np.nansum(today[..., _RAIN], axis=1),
-        near[:, _BEFORE + 1, _RAIN],
+        now[:, _TEMPERATURE] - usually_warm,
+        now[:, _CLOUD] - usually_cloudy,
+        usually_wet,
+        _wet(now) - usually_wet,
+        there + fell[:, _BEFORE - 1 : _BEFORE + 2].sum(axis=1),
+        there + fell[:, :_BEFORE].sum(axis=1),
+        there + fell[:, _BEFORE + 1 : _NEAR].sum(axis=1),
+        there + fell[:, _TODAY].sum(axis=1),
+        rain[:, _BEFORE + 1],
         warm,
-        _mean(today[..., _WIND]),
-        _mean(today[..., _CLOUD]),
-        there + np.nansum(before[..., _RAIN], axis=1),
-        warm - _mean(before[..., _TEMPERATURE]),
-        past[:, 0, _RAIN],
-        past[:, 1, _RAIN],
-        now[:, _TEMPERATURE] - past[:, 1, _TEMPERATURE],
+        wind,
+        cloud,
+        there + fell[:, _DAY_BEFORE].sum(axis=1),
+        warm - warm_before,
+        rain[:, -2],
+        rain[:, -1],
+        now[:, _TEMPERATURE] - degrees[:, -1],
     )
-    return dict(zip(names, (*now.T, *found), strict=True))
+    return np.array([*now.T, *found]).T
+
+
+def _usual(level: Floats) -> Floats:
+    """°C, percent of clouds and the share of wet hours, of hours [pairs, hours, variables]."""
+    found = (_mean(level[..., _TEMPERATURE]), _mean(level[..., _CLOUD]), _mean(_wet(level)))
+    return np.stack(found, axis=1)
 
 
 def _known(history: History, origins: Ints, hours: Ints) -> Floats:
     """Weather of hours [pairs, hours] as known at each pair's origin: [pairs, hours, variables]."""
-    assert history.weather is not None
+    if history.weather is None:
+        return np.full((*hours.shape, len(WEATHER)), np.nan, np.float32)
     values = np.empty((*hours.shape, len(WEATHER)), np.float32)
     # Pairs of one origin are asked for together.
     order = np.argsort(origins, kind="stable")

@@ -1,7 +1,7 @@
 """The models by name; each entry makes one that is not fitted yet.
 
-statsmodels and XGBoost are imported when they are first needed: the service answers from the
-forecast table and installs neither.
+statsmodels, XGBoost and most of SciPy are imported when they are first needed: the service installs
+no statsmodels, and a what-if needs none of them.
 """
 
 from collections.abc import Callable

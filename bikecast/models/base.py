@@ -109,3 +109,30 @@ class Explainable(Forecaster, Protocol):
         :raises KeyError: for what another model, or one of another release, has left.
         """
         ...
+
+
+@runtime_checkable
+class Askable(Explainable, Protocol):
+    """A forecaster that looks at the weather of its inputs, and can be asked with another one.
+
+    All of it may be called after a fork, and by several threads at once.
+    """
+
+    @property
+    def sees_weather(self) -> bool:
+        """It learned what the weather does; where it had none to learn from, it ignores it."""
+        ...
+
+    def means(self, values: Floats, level: Floats) -> Floats:
+        """Forecasts of rows of :meth:`inputs`, before a day's are reconciled: [rows].
+
+        :param values: [rows, features]; :param level: theirs, [rows].
+        """
+        ...
+
+    def again(self, values: Floats, level: Floats, balance: Floats) -> Prediction:
+        """Forecasts of a few rows that know their weather: [rows], and their quantiles.
+
+        :param balance: what each mean is multiplied by, as reconciling did with the day's.
+        """
+        ...

@@ -1,5 +1,6 @@
 """Gradient-boosted trees on counts, all stations and both targets in one model."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,16 +10,18 @@ from bikecast.features.groups import membership
 from bikecast.features.recent import FRESH_HOURS
 from bikecast.history import Floats
 from bikecast.models.base import Arrays, Grid
+from bikecast.models.onnx import margins, session
 from bikecast.models.rows import Rows, recency
 
 if TYPE_CHECKING:
     import xgboost
+    from onnxruntime import InferenceSession
 
 # The system's last day and week are the same for all stations and hours ahead: trees know each
 # day by them and learn its weather by heart (see ``features.FRESH_HOURS``).
 _LEFT_OUT = ("system_24h", "system_168h", "share", "scatter", "station")
 FEATURES = tuple(name for name in NAMES if name not in _LEFT_OUT)
-_COLUMNS = [NAMES.index(name) for name in FEATURES]
+_COLUMNS = np.array([NAMES.index(name) for name in FEATURES])
 # XGBoost's last column is the level and what the trees add to it on the whole.
 _MEMBERSHIP = membership((*FEATURES, "log_level"))
 HALF_LIFE_DAYS = 180
@@ -64,6 +67,9 @@ class Trees:
         }
         self.booster: xgboost.Booster | None = None
 
+    _stored = b""
+    """The trees that were restored, in XGBoost's UBJSON."""
+
     def learn(self, rows: Rows, known: int) -> None:
         """Fit the trees on all of these rows."""
         import xgboost
@@ -82,9 +88,12 @@ class Trees:
 
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
+        seen = values[:, _COLUMNS]
+        if self._stored:
+            return level * np.exp(margins(self._session, seen))
         assert self.booster is not None, "learn comes before means"
         found: Floats = self.booster.inplace_predict(
-            values[:, _COLUMNS], base_margin=np.log(level), validate_features=False
+            seen, base_margin=np.log(level), validate_features=False
         )
         return found
 
@@ -96,25 +105,38 @@ class Trees:
         """
         import xgboost
 
-        assert self.booster is not None, "learn comes before explain"
-        self.booster.set_param({"nthread": 1})
+        booster = self._explaining()
+        booster.set_param({"nthread": 1})
         start = np.log(level)
         matrix = xgboost.DMatrix(
             values[:, _COLUMNS], base_margin=start, feature_names=list(FEATURES), nthread=1
         )
-        contributions = self.booster.predict(matrix, pred_contribs=True)
+        contributions = booster.predict(matrix, pred_contribs=True)
         contributions[:, -1] -= start
         found: Floats = contributions @ _MEMBERSHIP
         return found
 
     def portable(self) -> Arrays:
         """The trees in XGBoost's own UBJSON."""
+        if self._stored:
+            return {"trees": np.frombuffer(self._stored, np.uint8)}
         assert self.booster is not None, "learn comes before portable"
         return {"trees": np.frombuffer(self.booster.save_raw("ubj"), np.uint8)}
 
     def restore(self, arrays: Arrays) -> None:
-        """Take them back, also after a fork: with several threads that would wait forever."""
+        """Take them back; ONNX Runtime asks them, and XGBoost is loaded to explain alone."""
+        self._stored = arrays["trees"].tobytes()
+
+    @cached_property
+    def _session(self) -> "InferenceSession":
+        return session(self._stored)
+
+    def _explaining(self) -> "xgboost.Booster":
+        """The booster, also after a fork: with several threads that would wait forever."""
         import xgboost
 
-        with xgboost.config_context(nthread=1):
-            self.booster = xgboost.Booster(model_file=bytearray(arrays["trees"]))
+        if self.booster is None:
+            assert self._stored, "learn comes before explain"
+            with xgboost.config_context(nthread=1):
+                self.booster = xgboost.Booster(model_file=bytearray(self._stored))
+        return self.booster

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Forecaster, Grid
@@ -20,6 +19,8 @@ LEAST_MEAN = 0.05
 MOST_MEAN = 20_000.0
 MEAN_STEP, ALPHA_STEP = 0.006, 0.05
 _SPREAD = (1e-4, 100.0)
+FEW, FEW_BIKES = 4, 300.0
+_COUNTS = np.arange(1.0, 4_096.0)
 
 
 Exact = NDArray[np.float64]
@@ -42,6 +43,8 @@ def dispersion(actual: Floats, mean: Floats) -> Floats:
 
 
 def _most_likely(y: NDArray[np.float64], mu: Floats) -> float:
+    from scipy import optimize, special
+
     def loss(log_alpha: float) -> float:
         size = np.exp(-log_alpha)
         likelihood = special.gammaln(y + size) - special.gammaln(size)
@@ -58,19 +61,55 @@ def quantiles(
     """Quantiles of the counts, whole bikes, with the levels as a last axis.
 
     The exact function takes 5 µs a quantile, so it is asked once for all that are nearly alike:
-    means within 0.6 % and dispersions within 5 %.
+    means within 0.6 % and dispersions within 5 %. For a single forecast it is faster to add the
+    chances up.
 
     :param mean: [...]; :param alpha: dispersions that broadcast to it, such as one of each target.
     """
-    mu = np.clip(mean, LEAST_MEAN, MOST_MEAN).ravel()
-    spread = np.clip(np.broadcast_to(alpha, mean.shape).ravel(), *_SPREAD)
+    mu = np.minimum(np.maximum(mean, LEAST_MEAN), MOST_MEAN).ravel()
+    if np.shape(alpha) != mean.shape:
+        alpha = np.broadcast_to(alpha, mean.shape)
+    spread = np.minimum(np.maximum(alpha, _SPREAD[0]), _SPREAD[1]).ravel()
+    wanted, shape = np.asarray(levels, float), (*mean.shape, len(levels))
+    if mu.size <= FEW and mu.max(initial=0) < FEW_BIKES:
+        return _of_few(*_size_and_p(mu, spread), wanted).astype(np.float32).reshape(shape)
     cell = np.rint(np.log(mu) / MEAN_STEP) * 1_000 + np.rint(np.log(spread) / ALPHA_STEP)
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
-    at = np.exp(np.rint(np.log(mu[first]) / MEAN_STEP) * MEAN_STEP)
-    size = 1 / np.exp(np.rint(np.log(spread[first]) / ALPHA_STEP) * ALPHA_STEP)
-    found = stats.nbinom.ppf(np.asarray(levels), size[:, None], (size / (size + at))[:, None])
-    out: Floats = found.astype(np.float32)[which].reshape(*mean.shape, len(levels))
+    size, p = _size_and_p(mu[first], spread[first])
+    found = _exact(wanted, size[:, None], p[:, None])
+    out: Floats = found.astype(np.float32)[which].reshape(shape)
     return out
+
+
+def _size_and_p(
+    mu: NDArray[np.floating], spread: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """What stands for these means and dispersions and those that are nearly alike."""
+    at = np.exp(np.rint(np.log(mu) / MEAN_STEP) * MEAN_STEP)
+    size = 1 / np.exp(np.rint(np.log(spread) / ALPHA_STEP) * ALPHA_STEP)
+    return size, size / (size + at)
+
+
+def _of_few(size: NDArray[np.floating], p: NDArray[np.floating], levels: Exact) -> Exact:
+    """Quantiles of a few negative binomials: the counts up to which their chances reach levels.
+
+    Each count's chance is that of the one before times a factor.
+    """
+    r, p = np.asarray(size, float)[:, None], np.asarray(p, float)[:, None]
+    for most in (64, 256, 1_024, 4_096):
+        counts = _COUNTS[: most - 1]
+        factors = (counts + (r - 1)) * ((1 - p) / counts)
+        chances = np.concatenate([p**r, factors], axis=1).cumprod(axis=1).cumsum(axis=1)
+        if (chances[:, -1] >= levels.max()).all():
+            return np.array([row.searchsorted(levels) for row in chances], float)
+    return _exact(levels, r, p)
+
+
+def _exact(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:
+    # A second and 50 MB, which the service does without.
+    from scipy import stats
+
+    return np.asarray(stats.nbinom.ppf(levels, size, p))
 
 
 def recent_actuals(history: History, origins: Ints, horizon: int) -> Floats:

@@ -12,7 +12,7 @@ from bikecast.models.base import Arrays, part, within
 from bikecast.models.boosted import Trees
 from bikecast.models.learned import Learner, Task
 from bikecast.models.network import Network
-from bikecast.models.rows import Rows
+from bikecast.models.rows import Rows, filled
 from bikecast.models.statistical import CountRegression
 
 WEIGHTS: Final = (0.4, 0.2, 0.4, 0.0)
@@ -71,7 +71,7 @@ class Ensemble:
         logs = [
             w * np.log(of(values, level)) for w, of in zip(self.weights, members, strict=True) if w
         ]
-        found: Floats = np.exp(np.sum(logs, axis=0)).astype(np.float32)
+        found: Floats = np.exp(sum(logs)).astype(np.float32)
         return found
 
     def explain(self, values: Floats, level: Floats) -> Floats:
@@ -112,6 +112,6 @@ def _explain_shares(values: Floats, level: Floats) -> Floats:
 
 def level_by_shares(values: Floats, level: Floats) -> Floats:
     """Half the level, half the station's usual share of what the system's level says."""
-    share = np.exp(np.nan_to_num(values[:, _SHARE]))
+    share = np.exp(filled(values[:, _SHARE]))
     found: Floats = level * (1 + share) / 2
     return found

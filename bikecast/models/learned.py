@@ -214,6 +214,24 @@ class LearnedForecaster:
             levels[at] = fitted.spread.quantiles(mean[at], found[..., 1][at])
         return Prediction(mean, levels)
 
+    @property
+    def sees_weather(self) -> bool:
+        """It learned what the weather does."""
+        return True in self._fitted
+
+    def means(self, values: Floats, level: Floats) -> Floats:
+        """Means of rows of inputs as the learners say them: [rows]."""
+        found: Floats = self._mean_and_spread(values, level)[:, 0]
+        return found
+
+    def again(self, values: Floats, level: Floats, balance: Floats) -> Prediction:
+        """Forecasts of a few rows that know their weather."""
+        fitted = self._fitted[True]
+        own = fitted.learner.means(values, level)
+        mean = own * balance
+        alpha = fitted.spread.dispersion(values, own)
+        return Prediction(mean, fitted.spread.quantiles(mean, alpha))
+
     def _mean_and_spread(self, values: Floats, level: Floats) -> Floats:
         return self._each(values, level, _mean_and_spread)
 

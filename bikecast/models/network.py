@@ -1,11 +1,11 @@
 """A small neural network on counts: smooth where trees have steps, so the two err apart."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from bikecast.features import NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
@@ -13,7 +13,7 @@ from bikecast.features.recent import FRESH_HOURS, SYSTEM_NOW, SYSTEM_WINDOWS
 from bikecast.features.sky import RAIN
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays, Grid, part, within
-from bikecast.models.rows import Rows, recency
+from bikecast.models.rows import Rows, cut, filled, recency
 
 HIDDEN = (64, 32)
 EPOCHS = 12
@@ -33,6 +33,8 @@ MOST_CHANGE = 3.0
 MOST_DEVIATIONS = 5.0
 UNKNOWN_SHARE = 0.05
 """Of the rows of a fit, that do not say whose they are: so a station without a past is met."""
+FEW = 8
+"""Rows that all networks are asked for at once."""
 STEPS = 24
 """Of the path along which a forecast is explained."""
 
@@ -44,6 +46,7 @@ _LEFT_OUT = ("hour", "weekday", "yearday", "station", *_SYSTEM, *SYSTEM_NOW)
 _PLAIN = [name for name in NAMES if name not in _LEFT_OUT]
 _OF_STATION = membership(["station"])[0]
 _YEAR = 365.25
+_ONE_OF = {count: np.eye(count, dtype=np.float32) for count in (24, 7)}
 
 
 def columns_of(short: bool) -> list[str]:
@@ -61,27 +64,36 @@ def inputs(values: Floats, short: bool) -> Floats:
     Rain as its logarithm: in mm a heavy hour is so far out that it would be cut. With observed
     weather, day-ahead, that gains 0.2 % alone and 0.1 % with trees.
     """
-    names = columns_of(short)[: -24 - 7 - 2]
-    plain = values[:, [_AT[name] for name in names]]
-    rain = [i for i, name in enumerate(names) if name in RAIN]
+    places, rain = _places(short)
+    plain = values[:, places]
     plain[:, rain] = np.log1p(np.maximum(plain[:, rain], 0))
     hour, weekday = (values[:, _AT[name]].astype(np.int64) for name in ("hour", "weekday"))
     turn = 2 * np.pi * values[:, _AT["yearday"], None] / _YEAR
     return np.concatenate(
         [
             plain,
-            np.eye(24, dtype=np.float32)[hour],
-            np.eye(7, dtype=np.float32)[weekday],
+            _ONE_OF[24][hour],
+            _ONE_OF[7][weekday],
             np.sin(turn),
             np.cos(turn),
         ],
         axis=1,
-    ).astype(np.float32)
+    ).astype(np.float32, copy=False)
+
+
+@cache
+def _places(short: bool) -> tuple[Ints, Ints]:
+    """Of the plain columns among the features, and of those that are mm among them."""
+    names = columns_of(short)[: -24 - 7 - 2]
+    rain = [i for i, name in enumerate(names) if name in RAIN]
+    return np.array([_AT[name] for name in names]), np.array(rain)
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
     """Weights of one network; what is between its layers is cut at 0.
+
+    Or of several, with another axis before the others, for all that they say at once.
 
     :param weights: [inputs, outputs] of each layer; :param biases: [outputs] of each.
     :param own: the part of each flow of each station in what the first layer says,
@@ -98,7 +110,7 @@ class Layers:
         Of which it is, a row says as loudly as an input can: so ``own`` learns as fast.
         """
         # Where nobody is told apart, one row of zeros does for all.
-        own = self.own[whose] if len(self.own) > 1 else self.own
+        own = self.own[..., whose, :] if self.own.shape[-2] > 1 else self.own
         found: Floats = MOST_DEVIATIONS * own
         return found
 
@@ -119,6 +131,16 @@ class Layers:
             slope = (slope @ w.T) * (x > 0)
             found.append(slope)
         return found
+
+
+def together(networks: list[Layers]) -> Layers:
+    """Several networks as one: for a few rows, most of the time of each is spent on calls."""
+    weights, biases = (
+        tuple(np.stack(layer) for layer in zip(*kind, strict=True))
+        for kind in ([n.weights for n in networks], [n.biases for n in networks])
+    )
+    own = np.stack([network.own for network in networks])
+    return Layers(weights, tuple(bias[:, None] for bias in biases), own)
 
 
 class Network:
@@ -157,6 +179,9 @@ class Network:
         self.flows = np.zeros(0, np.int64)
         self.layers: list[Layers] = []
 
+    _together: Layers | None = None
+    """Of those that were restored."""
+
     def learn(self, rows: Rows, known: int) -> None:
         """Fit on all of these rows."""
         raw = inputs(rows.values, self._short)
@@ -170,25 +195,32 @@ class Network:
 
     def _whose(self, values: Floats) -> Ints:
         """Which row of ``own`` is that of each row of features."""
-        flow, unknown = _flow(values), len(self.flows)
+        unknown = len(self.flows)
+        if not unknown:
+            return np.zeros(len(values), np.int64)
+        flow = _flow(values)
         at = np.searchsorted(self.flows, flow)
         same = np.append(self.flows, -1)[at] == flow
         return np.where(same, at, unknown)
 
     def _scaled(self, raw: Floats) -> Floats:
         deviations = (raw - self.centre) / self.scale
-        found: Floats = np.clip(np.nan_to_num(deviations), -MOST_DEVIATIONS, MOST_DEVIATIONS)
-        return found
+        return cut(filled(deviations), MOST_DEVIATIONS)
 
     def _change(self, x: Floats, whose: Ints) -> Floats:
-        said = [layers.forward(x, layers.parts(whose))[-1][:, 0] for layers in self.layers]
-        found: Floats = np.mean(said, axis=0)
+        # Of many rows, what all networks say between layers would take four times the memory.
+        if self._together and len(x) <= FEW:
+            said = self._together.forward(x, self._together.parts(whose))[-1][..., 0]
+        else:
+            said = np.stack([n.forward(x, n.parts(whose))[-1][:, 0] for n in self.layers])
+        found: Floats = said.mean(axis=0)
         return found
 
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
         change = self._change(self._scaled(inputs(values, self._short)), self._whose(values))
-        return (level * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))).astype(np.float32)
+        found: Floats = (level * np.exp(cut(change, MOST_CHANGE))).astype(np.float32)
+        return found
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Integrated gradients from the mean row of a station that nobody knows.
@@ -236,6 +268,7 @@ class Network:
                 tuple(own[f"{kind}{j}"] for j in places) for kind in ("weights", "biases")
             )
             self.layers.append(Layers(weights, biases, own["own"]))
+        self._together = together(self.layers)
 
 
 def _centre_and_scale(raw: Floats) -> tuple[Floats, Floats]:
@@ -298,6 +331,8 @@ def sums(slopes: Floats, whose: Ints, flows: int) -> Floats:
 
     That of the last row, of all others, is 0, so that it stays what it is.
     """
+    from scipy import sparse
+
     size, rows = np.full(len(whose), MOST_DEVIATIONS, np.float32), np.arange(len(whose))
     found: Floats = sparse.csr_array((size, (whose, rows)), shape=(flows + 1, len(whose))) @ slopes
     found[-1] = 0

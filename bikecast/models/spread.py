@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from bikecast.features import NAMES
 from bikecast.history import Floats
 from bikecast.models.counts import LEAST_MEAN, quantiles
+from bikecast.models.rows import filled
 from bikecast.records import QUANTILES
 
 FITTED_ROWS = 60_000
@@ -28,8 +28,8 @@ PENALTY = 5.0
 LOG_ALPHA = (-7.0, 3.0)
 
 _AT = {name: i for i, name in enumerate(NAMES)}
-_UNSURE = [_AT[name] for name in ("usual_kind40", "median_week", "usual_week12")]
-_AS_THEY_ARE = [_AT[name] for name in ("log_size", "scatter", "station_24h", "missed")]
+_UNSURE = np.array([_AT[name] for name in ("usual_kind40", "median_week", "usual_week12")])
+_AS_THEY_ARE = np.array([_AT[name] for name in ("log_size", "scatter", "station_24h", "missed")])
 _FINE = np.linspace(0, 1, 2_001)
 
 Exact = NDArray[np.float64]
@@ -56,8 +56,9 @@ class Spread:
         """Quantiles of forecasts [n] of these dispersions [n]: [n, ``QUANTILES``]."""
         part = np.searchsorted(self.edges, mean)
         out = np.empty((len(mean), len(QUANTILES)), np.float32)
-        for i, levels in enumerate(self.levels):
-            out[part == i] = quantiles(mean[part == i], alpha[part == i], levels)
+        for i in set(part.tolist()):
+            here = part == i
+            out[here] = quantiles(mean[here], alpha[here], self.levels[i])
         return out
 
 
@@ -66,6 +67,8 @@ def fit_spread(values: Floats, mean: Floats, actual: Floats, seed: int = 1) -> S
 
     :param values: rows of features; :param mean: their forecasts, :param actual: what came.
     """
+    from scipy import stats
+
     if len(mean) > FITTED_ROWS:
         at = np.random.default_rng(seed).choice(len(mean), FITTED_ROWS, replace=False)
         values, mean, actual = values[at], mean[at], actual[at]
@@ -88,8 +91,8 @@ def _columns(values: Floats, mean: Floats) -> Exact:
     """
     log_mean = np.log(np.maximum(mean, LEAST_MEAN))
     known = [values[:, _AT["returns"]], np.log1p(values[:, _AT["step"]])]
-    perhaps = np.nan_to_num([*np.abs(values[:, _UNSURE]).T, *values[:, _AS_THEY_ARE].T])
-    return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps], axis=1).astype(float)
+    perhaps = filled(np.concatenate([np.abs(values[:, _UNSURE]), values[:, _AS_THEY_ARE]], axis=1))
+    return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps.T], axis=1).astype(float)
 
 
 def _alpha(columns: Exact, coefficients: Exact) -> Exact:
@@ -98,6 +101,8 @@ def _alpha(columns: Exact, coefficients: Exact) -> Exact:
 
 def _most_likely(columns: Exact, mu: Exact, y: Exact) -> Exact:
     """Coefficients of the logarithm of NB2's alpha, by penalised likelihood."""
+    from scipy import optimize, special
+
     spread = columns.std(axis=0)
     spread[np.ptp(columns, axis=0) == 0] = 1  # that of a constant is not quite 0
     x = columns / spread

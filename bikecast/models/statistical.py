@@ -10,7 +10,7 @@ from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
 from bikecast.features.sky import RAIN, RELATIVE
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
-from bikecast.models.rows import Rows, recency
+from bikecast.models.rows import Rows, cut, filled, recency
 from bikecast.records import WEATHER
 
 SEED = 1
@@ -29,21 +29,30 @@ FADE_HOURS = 6.0
 """The last hours' weight falls by e in this many hours ahead."""
 
 _AT = {name: i for i, name in enumerate(NAMES)}
-_LONG = [_AT[f"{who}_{w}h"] for who in ("station", "system") for w in (24, 168)]
-_SHORT = [_AT[f"station_{w}h"] for w in STATION_WINDOWS if w < 24]
-_SHORT += [_AT[f"system_{w}h"] for w in SYSTEM_WINDOWS if w < 24]
-_PARTS = [_AT[name] for name in ("log_week", "log_kind", "log_kind_recent", "log_size")]
+
+
+def _at(*names: str) -> Ints:
+    return np.array([_AT[name] for name in names])
+
+
+_LONG = _at(*(f"{who}_{w}h" for who in ("station", "system") for w in (24, 168)))
+_SHORT = _at(
+    *(f"station_{w}h" for w in STATION_WINDOWS if w < 24),
+    *(f"system_{w}h" for w in SYSTEM_WINDOWS if w < 24),
+)
+_PARTS = _at("log_week", "log_kind", "log_kind_recent", "log_size")
 _NEAR = [f"{what}_{side}" for what in ("holiday", "workday") for side in ("before", "after")]
-_DAY = [_AT[name] for name in ("holiday", *_NEAR)]
-_LONGER = [_AT[name] for name in LONGER]
-_RATIOS = [_AT["last_week"], _AT["yesterday"], _AT["missed"]]
-_WEATHER = [_AT[name] for name in (*WEATHER, *RELATIVE)]
-_RAIN = [_AT[name] for name in RAIN]
-_WARMTH = [_AT[name] for name in ("temperature", "temperature_day", "temperature_change")]
+_DAY = _at("holiday", *_NEAR)
+_LONGER = _at(*LONGER)
+_RATIOS = _at("last_week", "yesterday", "missed")
+_WEATHER = _at(*WEATHER, *RELATIVE)
+_RAIN = _at(*RAIN)
+_WARMTH = _at("temperature", "temperature_day", "temperature_change")
 _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
 _DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))
 _COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
 _COLUMN_OF += [*_WEATHER, *_WEATHER, *_RAIN, *_RAIN, *_WARMTH]
+_SLOTS = np.eye(48, dtype=np.float32)
 _MEMBERSHIP = membership(NAMES[i] for i in _COLUMN_OF)
 """Of the columns of the design, each for the feature that it is made of."""
 
@@ -58,7 +67,7 @@ def design(values: Floats) -> Floats:
     workday, returns = values[:, _AT["workday"]], values[:, _AT["returns"]]
     log_level = values[:, _AT["log_level"], None]
     slot = hour + 24 * workday.astype(np.int64)
-    longer = np.clip(values[:, _LONGER], -MOST_CHANGE, MOST_CHANGE)
+    longer = cut(values[:, _LONGER], MOST_CHANGE)
     fade = np.exp(-step / FADE_HOURS)[:, None]
     day = workday[:, None]
     weather, rain = values[:, _WEATHER], np.log1p(np.maximum(values[:, _RAIN], 0))
@@ -66,7 +75,7 @@ def design(values: Floats) -> Floats:
         [weather, weather * day, rain, rain * day, values[:, _WARMTH] ** 2], axis=1
     )
     columns = [
-        np.eye(48, dtype=np.float32)[slot],
+        _SLOTS[slot],
         returns[:, None],
         log_level,
         values[:, _DAY],
@@ -77,8 +86,8 @@ def design(values: Floats) -> Floats:
         values[:, _LONG],
         values[:, _SHORT] * fade,
     ]
-    known = np.nan_to_num(np.concatenate(columns, axis=1))
-    return np.concatenate([known, sky], axis=1).astype(np.float32)
+    known = filled(np.concatenate(columns, axis=1))
+    return np.concatenate([known, sky], axis=1).astype(np.float32, copy=False)
 
 
 class CountRegression:
@@ -137,8 +146,9 @@ class CountRegression:
 
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
-        change = np.clip(self._design(values) @ self.coefficients, -MOST_CHANGE, MOST_CHANGE)
-        return (level * np.exp(change)).astype(np.float32)
+        change = cut(self._design(values) @ self.coefficients, MOST_CHANGE)
+        found: Floats = (level * np.exp(change)).astype(np.float32)
+        return found
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Terms relative to their mean in the rows of the fit; what is cut, is cut of them all."""

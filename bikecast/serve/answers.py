@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from bikecast.explanation import HourExplanation
@@ -12,14 +14,14 @@ from bikecast.serve.problems import (
     BIKES_OVER_CAPACITY,
     INVALID_JSON,
     INVALID_REQUEST,
-    WHAT_IF_UNAVAILABLE,
     Problem,
 )
-from bikecast.serve.table import INTERVAL, ForecastTable
+from bikecast.serve.table import INTERVAL, ForecastTable, flow
 from bikecast.serve.times import civil_hour
 from bikecast.serve.types import (
     ExplainedForecast,
     ExplainedPrediction,
+    Flow,
     HourAhead,
     ModelName,
     Prediction,
@@ -27,6 +29,8 @@ from bikecast.serve.types import (
     Provenance,
     StationEntry,
     StationForecast,
+    UsedWeather,
+    WhatIfPrediction,
 )
 
 NO_STOCK = "stock now unknown: send bikes"
@@ -36,6 +40,12 @@ NO_FLOW = "pickups or returns are not forecast"
 Explain = Callable[[ForecastTable, int, list[int]], tuple[list[HourExplanation] | None, str | None]]
 """A table, a station's place in it and those of some hours → one explanation for each, or None
 and the reason."""
+
+Imagine = Callable[
+    [ForecastTable, int, int, dict[str, float]], tuple[NDArray[np.float64], UsedWeather]
+]
+"""A table, a station's place in it, that of an hour and other weather → ``VALUES`` of both targets,
+and the weather of which they are."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,49 @@ def prediction(table: ForecastTable, asked: PredictRequest, known: Provenance) -
 
     :raises Problem: where the table does not have what is asked.
     """
-    if asked.weather is not None:
-        raise Problem(
-            WHAT_IF_UNAVAILABLE,
-            "weather what-if is not offered by this release; leave `weather` out",
-        )
-    station = table.station(asked.station_id)
-    step = 0 if asked.timestamp is None else table.step(civil_hour(asked.timestamp, table.zone))
+    station, step = _place(table, asked)
     pickups, returns = table.flows(station, step)
-    p_empty, p_full, p_reason = _stock(table, station, step, asked.bikes)
+    chances = _stock(table, station, step, asked.bikes)
+    return _prediction(table, station, step, (pickups, returns), chances, known)
+
+
+def imagined(
+    table: ForecastTable, asked: PredictRequest, known: Provenance, imagine: Imagine
+) -> WhatIfPrediction:
+    """One station and hour with other weather; what the table does not have stays out.
+
+    :raises Problem: where the table does not have what is asked, or the model cannot tell.
+    """
+    assert asked.weather is not None
+    station, step = _place(table, asked)
+    has = table.flows(station, step)
+    values, weather = imagine(table, station, step, asked.weather.given)
+    pickups, returns = (
+        flow(row) if there else None for there, row in zip(has, values.tolist(), strict=True)
+    )
+    chances = _stock(table, station, step, asked.bikes, values[:, 0])
+    found = _prediction(table, station, step, (pickups, returns), chances, known)
+    return {**found, "what_if": True, "weather": weather}
+
+
+def _place(table: ForecastTable, asked: PredictRequest) -> tuple[int, int]:
+    """Of the station and the hour in the table."""
+    station = table.station(asked.station_id)
+    if asked.timestamp is None:
+        return station, 0
+    return station, table.step(civil_hour(asked.timestamp, table.zone))
+
+
+def _prediction(
+    table: ForecastTable,
+    station: int,
+    step: int,
+    flows: tuple[Flow | None, Flow | None],
+    chances: tuple[float | None, float | None, str | None],
+    known: Provenance,
+) -> Prediction:
+    p_empty, p_full, p_reason = chances
+    pickups, returns = flows
     return {
         "station_id": table.stations[station].station_id,
         "timestamp": table.timestamps[step],
@@ -99,7 +143,11 @@ def prediction(table: ForecastTable, asked: PredictRequest, known: Provenance) -
 
 
 def _stock(
-    table: ForecastTable, station: int, step: int, bikes: int | None
+    table: ForecastTable,
+    station: int,
+    step: int,
+    bikes: int | None,
+    means: NDArray[np.float64] | None = None,
 ) -> tuple[float | None, float | None, str | None]:
     capacity = table.stations[station].capacity
     if bikes is None:
@@ -107,7 +155,7 @@ def _stock(
     if capacity is None:
         return None, None, NO_CAPACITY
     check_bikes(table.stations[station], bikes)
-    chances = table.empty_and_full(station, step, bikes)
+    chances = table.empty_and_full(station, step, bikes, means)
     return (*chances, None) if chances else (None, None, NO_FLOW)
 
 

@@ -17,6 +17,7 @@ from bikecast.serve.answers import (
     Context,
     explained,
     explained_forecast,
+    imagined,
     invalid,
     model_name,
     prediction,
@@ -35,7 +36,15 @@ from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Proble
 from bikecast.serve.source import KeySource
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.table import ForecastTable
-from bikecast.serve.types import BatchRequest, PredictRequest, Provenance
+from bikecast.serve.stored import Stored
+from bikecast.serve.types import (
+    MAX_WHAT_IFS,
+    BatchRequest,
+    Prediction,
+    PredictRequest,
+    Provenance,
+)
+from bikecast.serve.whatif import WhatIf
 from bikecast.store import SCHEMA
 
 DEFAULT_HOURS = 24
@@ -63,7 +72,8 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
-    explainer, station_feed = Explainer(current), StationFeed()
+    stored, station_feed = Stored(current), StationFeed()
+    explainer, what_if = Explainer(stored), WhatIf(stored)
     release = (__version__, settings.commit, settings.model_name)
     keep = Keeping(*release, shared=not settings.require_key).answer
 
@@ -205,7 +215,11 @@ def blueprint(
         except ValidationError as error:
             raise invalid(error) from None
         why = _asks_why(query)
-        found = prediction(asked, question, where_from(asked))
+        if why and question.weather is not None:
+            raise Problem(
+                INVALID_REQUEST, "a what-if is not explained; leave `explain` or `weather` out"
+            )
+        found = predicted(asked, question, where_from(asked))
         return answer(explained(asked, found, explainer.explain) if why else found)
 
     @api.post("/predict/batch")
@@ -224,8 +238,27 @@ def blueprint(
                 f"send up to {settings.max_batch} at a time",
             )
         known = where_from(asked)
-        answers = [_item(asked, known, i, item) for i, item in enumerate(body.predictions)]
+        answers = [item(asked, known, i, each) for i, each in enumerate(body.predictions)]
         return answer({"predictions": answers, **_simulated(asked)})
+
+    def predicted(asked: ForecastTable, question: PredictRequest, known: Provenance) -> Prediction:
+        if question.weather is None:
+            return prediction(asked, question, known)
+        if g.what_ifs >= MAX_WHAT_IFS:
+            raise Problem(
+                TOO_LARGE, f"more than {MAX_WHAT_IFS} what-ifs at once; send the others apart"
+            )
+        g.what_ifs += 1
+        return imagined(asked, question, known, what_if.ask)
+
+    def item(asked: ForecastTable, known: Provenance, index: int, each: object) -> Any:
+        try:
+            return predicted(asked, PredictRequest.model_validate(each), known)
+        except ValidationError as error:
+            problem = invalid(error)
+        except Problem as error:
+            problem = error
+        return problem.document(f"{request.path}#/predictions/{index}", asked.simulated)
 
     return api
 
@@ -247,16 +280,6 @@ def _body() -> bytes:
     if request.content_length is None and limit is not None and len(body) >= limit:
         raise RequestEntityTooLarge
     return body
-
-
-def _item(table: ForecastTable, known: Provenance, index: int, item: object) -> Any:
-    try:
-        return prediction(table, PredictRequest.model_validate(item), known)
-    except ValidationError as error:
-        problem = invalid(error)
-    except Problem as error:
-        problem = error
-    return problem.document(f"{request.path}#/predictions/{index}", table.simulated)
 
 
 def _model(table: ForecastTable, known: Provenance) -> dict[str, Any]:

@@ -50,6 +50,11 @@ class Metrics:
             "Forecasts given whose data were older than BIKECAST_STALE_AFTER.",
             registry=self._registry,
         )
+        self._what_ifs = Counter(
+            "bikecast_what_ifs",
+            "Forecasts asked for with other weather, each of a batch for itself.",
+            registry=self._registry,
+        )
         self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def attach(self, app: Flask) -> None:
@@ -57,7 +62,7 @@ class Metrics:
 
         @app.before_request
         def begin() -> None:
-            g.began, g.stale = perf_counter(), False
+            g.began, g.stale, g.what_ifs = perf_counter(), False, 0
 
         @app.after_request
         def count(response: Response) -> Response:
@@ -70,6 +75,8 @@ class Metrics:
             seconds.observe(perf_counter() - g.began)
             if g.stale and response.status_code == HTTPStatus.OK:
                 self._stale.inc()
+            if g.what_ifs:
+                self._what_ifs.inc(g.what_ifs)
             return response
 
     def _of(self, route: str, method: str, status: int) -> tuple[Any, Any]:
@@ -85,7 +92,7 @@ class Metrics:
         if FOLDER in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
-            for metric in (self._requests, self._seconds, self._stale):
+            for metric in (self._requests, self._seconds, self._stale, self._what_ifs):
                 registry.register(metric)
         registry.register(self._table)
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)

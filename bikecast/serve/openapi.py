@@ -144,7 +144,7 @@ OPERATIONS: Final = (
         "post",
         "/predict",
         "One hour of one station",
-        (types.Prediction, types.ExplainedPrediction),
+        (types.Prediction, types.WhatIfPrediction, types.ExplainedPrediction),
         body=types.PredictRequest,
         example=_EXAMPLE,
         query={"explain": _EXPLAIN},
@@ -154,6 +154,7 @@ OPERATIONS: Final = (
             problems.UNKNOWN_STATION,
             problems.BIKES_OVER_CAPACITY,
             problems.WHAT_IF_UNAVAILABLE,
+            problems.WHAT_IF_NOT_NOW,
         ),
     ),
     Operation(

@@ -37,11 +37,12 @@ TOO_LARGE: Final = Kind("too-large", "The request is too large", 413)
 NO_CAPACITY: Final = Kind("no-capacity", "The capacity is not known", 422)
 OUTSIDE_TABLE: Final = Kind("outside-forecast", "Outside the hours that are forecast", 422)
 BIKES_OVER_CAPACITY: Final = Kind("bikes-over-capacity", "More bikes than docks", 422)
-WHAT_IF_UNAVAILABLE: Final = Kind("what-if-unavailable", "Weather what-if is not offered", 422)
+WHAT_IF_UNAVAILABLE: Final = Kind("what-if-unavailable", "The model cannot tell that", 422)
 TOO_MANY: Final = Kind("too-many-requests", "Too many requests", 429)
 INTERNAL: Final = Kind("internal-error", "The service failed", 500)
 NO_TABLE: Final = Kind("no-table", "There is no forecast", 503)
 KEYS_UNKNOWN: Final = Kind("keys-unknown", "The keys are not known", 503)
+WHAT_IF_NOT_NOW: Final = Kind("what-if-not-now", "No what-if at the moment", 503)
 
 
 class Problem(Exception):

@@ -93,7 +93,7 @@ class ForecastTable:
 
         :raises Problem: where there is neither.
         """
-        pickups, returns = (_flow(row) for row in self.values[station, step].tolist())
+        pickups, returns = (flow(row) for row in self.values[station, step].tolist())
         if pickups is None and returns is None:
             raise Problem(
                 NO_FORECAST,
@@ -102,10 +102,13 @@ class ForecastTable:
             )
         return pickups, returns
 
-    def empty_and_full(self, station: int, step: int, bikes: int) -> tuple[float, float] | None:
+    def empty_and_full(
+        self, station: int, step: int, bikes: int, means: NDArray[np.float64] | None = None
+    ) -> tuple[float, float] | None:
         """Probability that the station is empty, and full, at the end of an hour.
 
         :param bikes: in the station at ``as_of``, 0 … its capacity, which must be known.
+        :param means: of the hour itself, [targets], instead of those of the table.
         :returns: None where pickups or returns are not forecast for every hour until then.
         """
         capacity = self.stations[station].capacity
@@ -113,6 +116,8 @@ class ForecastTable:
         demand = self.demand(station, 0, step + 1)
         if demand is None:
             return None
+        if means is not None:
+            demand[-1] = means
         last = stock_distribution(bikes, capacity, *demand.T)[-1]
         return round(float(last[0]), 4), round(float(last[-1]), 4)
 
@@ -130,7 +135,8 @@ class ForecastTable:
         return civil_hour_exists(self.start + step * HOUR, self.zone)
 
 
-def _flow(row: list[float]) -> Flow | None:
+def flow(row: list[float]) -> Flow | None:
+    """``VALUES`` as they are answered; None for those of no forecast."""
     if math.isnan(row[0]):
         return None
     return {"mean": row[0], "lower": row[LOWER], "upper": row[UPPER]}

@@ -12,6 +12,35 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 from bikecast.explanation import HourExplanation
+from bikecast.records import WEATHER_BOUNDS
+
+MAX_WHAT_IFS = 100
+"""In a batch: one of a station that was not asked for before takes some milliseconds."""
+
+
+def _between(name: str) -> Any:
+    low, high = WEATHER_BOUNDS[name]
+    return Field(ge=low, le=high, allow_inf_nan=False)
+
+
+class GivenWeather(BaseModel):
+    """Weather for a what-if: °C, mm in the hour, km/h at 10 m, percent, percent (relative).
+
+    What is not given is as the forecast knew it.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    temperature: Annotated[float, _between("temperature")] | None = None
+    precipitation: Annotated[float, _between("precipitation")] | None = None
+    wind_speed: Annotated[float, _between("wind_speed")] | None = None
+    cloud_cover: Annotated[float, _between("cloud_cover")] | None = None
+    humidity: Annotated[float, _between("humidity")] | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The variables that are given."""
+        return {name: value for name, value in self if value is not None}
 
 
 class PredictRequest(BaseModel):
@@ -20,7 +49,7 @@ class PredictRequest(BaseModel):
     :param timestamp: RFC 3339, with offset or in the system's local time; the hour that contains
         it is answered, by default the first hour of the table.
     :param bikes: in the station at ``as_of``.
-    :param weather: for a what-if, which this release refuses.
+    :param weather: of the hour, for a what-if.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -28,7 +57,7 @@ class PredictRequest(BaseModel):
     station_id: Annotated[str, Field(min_length=1, max_length=100)]
     timestamp: Annotated[str, Field(max_length=64)] | None = None
     bikes: Annotated[int, Field(ge=0)] | None = None
-    weather: Any = None
+    weather: GivenWeather | None = None
 
 
 class BatchRequest(BaseModel):
@@ -81,6 +110,23 @@ class Prediction(Provenance):
     p_empty: float | None
     p_full: float | None
     p_reason: str | None
+
+
+class UsedWeather(TypedDict):
+    """The weather of a what-if; null where nobody knows."""
+
+    temperature: float | None
+    precipitation: float | None
+    wind_speed: float | None
+    cloud_cover: float | None
+    humidity: float | None
+
+
+class WhatIfPrediction(Prediction):
+    """A prediction with other weather than the forecast knew of."""
+
+    what_if: Literal[True]
+    weather: UsedWeather
 
 
 class ExplainedPrediction(Prediction):
@@ -312,5 +358,5 @@ class ProblemDocument(TypedDict):
 class BatchAnswer(TypedDict):
     """Per question a prediction or a problem, in the order of the questions."""
 
-    predictions: list[Prediction | ProblemDocument]
+    predictions: list[Prediction | WhatIfPrediction | ProblemDocument]
     simulated: NotRequired[bool]

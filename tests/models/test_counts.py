@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from bikecast.models.counts import dispersion, quantiles
+from bikecast.models.counts import FEW, dispersion, quantiles
 from bikecast.records import QUANTILES
 
 
@@ -30,6 +33,24 @@ def test_quantiles_are_those_of_the_exact_distribution():
     found = quantiles(mean, np.array([0.2, 0.2], np.float32))
     exact = stats.nbinom.ppf(np.array(QUANTILES), 5, 5 / (5 + mean[:, :1]))
     assert (np.abs(found[:, 0] - exact) <= 1 + 0.008 * exact).all()
+
+
+LEVELS = st.lists(st.floats(0.001, 0.999), min_size=1, max_size=7).map(sorted)
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, 2, elements=st.floats(0, 400, width=32)),
+    arrays(np.float32, 2, elements=st.floats(0, 100, width=32)),
+    st.one_of(LEVELS, st.just(list(QUANTILES))),
+)
+def test_quantiles_of_few_are_those_of_many(mean, alpha, levels):
+    """A what-if has the interval that the table would have."""
+    many = quantiles(np.tile(mean, FEW), np.tile(alpha, FEW), levels)
+    others = np.arange(1, FEW, dtype=np.float32)
+    company = quantiles(np.concatenate([mean, others]), np.append(alpha, others), levels)
+    few = quantiles(mean, alpha, levels)
+    assert np.array_equal(few, company[:2]) and np.array_equal(few, many[:2])
 
 
 def test_quantiles_never_cross_and_never_fall_with_the_mean():

@@ -163,12 +163,6 @@ def test_more_bikes_than_docks_are_refused(client: FlaskClient) -> None:
     assert "send 0 to 20" in problem["detail"]
 
 
-def test_own_weather_is_refused_by_this_release(client: FlaskClient) -> None:
-    """It is not ignored: the answer would look as if it had been used."""
-    question = {"station_id": "B", "weather": {"temperature": 30}}
-    refusal(client.post("/predict", json=question), 422, "what-if-unavailable")
-
-
 def test_a_former_station_id_answers_as_the_present_one(client: FlaskClient) -> None:
     """In a prediction and in a station's forecast."""
     assert ask(client, station_id="old-A")["station_id"] == "A.10"
@@ -211,6 +205,15 @@ def test_an_unknown_station_is_a_problem(client: FlaskClient, station_id: str) -
         (b'{"station_id": "B", "bikes": -1e400}', "invalid-request"),
         (b'{"station_id": "B", "timestamp": 1531713600}', "invalid-request"),
         (b'{"station_id": "B", "station": "B"}', "invalid-request"),
+        (b'{"station_id": "B", "weather": "wet"}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"rain": 1}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"temperature": "20"}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"temperature": true}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"temperature": NaN}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"temperature": 1e400}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"temperature": 60.1}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"precipitation": -0.1}}', "invalid-request"),
+        (b'{"station_id": "B", "weather": {"humidity": 101}}', "invalid-request"),
     ],
 )
 def test_a_body_that_is_not_as_documented_is_a_400(
@@ -235,7 +238,7 @@ def test_a_batch_answers_each_item_on_its_own(client: FlaskClient) -> None:
         {"station_id": "nowhere"},
         {"station_id": "A.10", "timestamp": "2018-07-16T05:00:00"},
         "B",
-        {"station_id": "B", "weather": {}},
+        {"station_id": "B", "weather": {"rain": 1}},
         {"station_id": "B", "bikes": True},
     ]
     answer = client.post("/predict/batch", json={"predictions": items})
@@ -246,7 +249,7 @@ def test_a_batch_answers_each_item_on_its_own(client: FlaskClient) -> None:
     assert results[1]["status"] == 404
     assert results[1]["instance"] == "/predict/batch#/predictions/1"
     assert results[2]["station_id"] == "A.10" and results[2]["horizon_hours"] == 6
-    assert [r["status"] for r in results[3:]] == [400, 422, 400]
+    assert [r["status"] for r in results[3:]] == [400, 400, 400]
 
 
 @pytest.mark.parametrize("body", [{}, [], {"predictions": {}}, {"predictions": [], "more": 1}])

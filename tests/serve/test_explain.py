@@ -20,9 +20,10 @@ from bikecast.features.inputs import Inputs
 from bikecast.models import MODELS, boosted
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack
-from bikecast.serve import explain
+from bikecast.serve import stored
 from bikecast.serve.current import CurrentTable
-from bikecast.serve.explain import AT_ONCE, Explainer
+from bikecast.serve.explain import Explainer
+from bikecast.serve.stored import AT_ONCE, Stored
 from bikecast.serve.table import build_table
 from bikecast.serve.types import ExplainedForecast, ExplainedPrediction
 
@@ -62,11 +63,11 @@ def fails(error):
     return fail
 
 
-def explainer_of(source, **more):
+def explainer_of(source):
     """An explainer of a source's table, and that table."""
     current = CurrentTable(source)
     current.refresh()
-    return Explainer(current, **more), current.table
+    return Explainer(Stored(current)), current.table
 
 
 def test_a_prediction_is_explained_where_that_is_asked_for(client):
@@ -127,13 +128,13 @@ def test_hours_count_from_the_end_of_the_data():
 @pytest.mark.parametrize(
     ("lack", "reason"),
     [
-        ({"inputs": fails(ConnectionError("gone"))}, explain.NO_DATABASE),
-        ({"inputs": lambda: None}, explain.NO_INPUTS),
-        ({"inputs": lambda: Inputs(("x",), None, None)}, explain.OTHER_RELEASE),
-        ({"model": fails(TimeoutError("gone"))}, explain.NO_DATABASE),
-        ({"model": lambda: None}, explain.NO_MODEL),
-        ({"model": lambda: pack(UNKNOWN)}, explain.OTHER_RELEASE),
-        ({"model": lambda: b"nonsense"}, explain.FAILED),
+        ({"inputs": fails(ConnectionError("gone"))}, stored.NO_DATABASE),
+        ({"inputs": lambda: None}, stored.NO_INPUTS),
+        ({"inputs": lambda: Inputs(("x",), None, None)}, stored.OTHER_RELEASE),
+        ({"model": fails(TimeoutError("gone"))}, stored.NO_DATABASE),
+        ({"model": lambda: None}, stored.NO_MODEL),
+        ({"model": lambda: pack(UNKNOWN)}, stored.OTHER_RELEASE),
+        ({"model": lambda: b"nonsense"}, stored.FAILED),
     ],
 )
 def test_what_cannot_be_explained_is_forecast_with_a_reason(make_client, lack, reason):
@@ -157,7 +158,7 @@ def test_a_database_that_is_known_to_be_gone_is_not_waited_for(make_client):
     source.broken = True
     current.refresh()
     answer = make_client(current).post("/predict?explain=true", json={"station_id": "B"}).json
-    assert answer["explanation_reason"] == explain.NO_DATABASE
+    assert answer["explanation_reason"] == stored.NO_DATABASE
 
 
 def test_a_model_is_taken_from_the_database_once_per_issue():
@@ -169,7 +170,7 @@ def test_a_model_is_taken_from_the_database_once_per_issue():
         assert explainer.explain(asked, 0, [0])[1] is None and source.asked == loads
     source.found["model"] = fails(OSError("no route"))
     assert explainer.explain(newer, 0, [0])[1] is None
-    assert explainer.explain(table, 0, [0]) == (None, explain.NO_DATABASE)
+    assert explainer.explain(table, 0, [0]) == (None, stored.NO_DATABASE)
     source.found.clear()
     assert explainer.explain(table, 0, [0])[1] is None
 
@@ -193,7 +194,7 @@ def test_explanations_leave_threads_for_look_ups():
     for thread in waiting:
         thread.start()
         held.acquire(timeout=30)
-    assert explainer.explain(table, 1, [0]) == (None, explain.BUSY)
+    assert explainer.explain(table, 1, [0]) == (None, stored.BUSY)
     hold.set()
     for thread in waiting:
         thread.join(30)

@@ -91,7 +91,9 @@ def test_a_key_comes_in_either_header(source: FakeSource, headers: dict[str, str
 
 
 @pytest.mark.parametrize(
-    "key", ["wrong", TEXT[:-1], TEXT.upper(), f"{TEXT}, {TEXT}", "ÿ" * 50, KEY.sha256.hex()]
+    "key",
+    ["wrong", TEXT[:-1], TEXT.upper(), f"{TEXT}, {TEXT}", "ÿ" * 50, KEY.sha256.hex()],
+    ids=["none", "cut", "capitals", "twice", "no letters", "its hash"],
 )
 def test_a_wrong_key_is_refused(source: FakeSource, key: str) -> None:
     """In whichever header; the key is not repeated."""

@@ -53,10 +53,13 @@ ASKED: list[tuple[str, str, Any]] = [
     ("post", "/predict", {"station_id": 1}),
     ("post", "/predict", {"station_id": "nobody"}),
     ("post", "/predict", QUESTION | {"weather": {}}),
+    ("post", "/predict", QUESTION | {"weather": {"temperature": 2, "humidity": 50}}),
+    ("post", "/predict", QUESTION | {"weather": {"temperature": 2}, "timestamp": "2030-01-01T00Z"}),
     ("post", "/predict", QUESTION | {"timestamp": "tomorrow"}),
     ("post", "/predict", QUESTION | {"timestamp": "2018-11-04T01:00:00"}),
     ("post", "/predict", QUESTION | {"timestamp": "2030-01-01T00:00:00Z"}),
     ("post", "/predict/batch", {"predictions": [QUESTION, {"station_id": "nobody"}, 7]}),
+    ("post", "/predict/batch", {"predictions": [QUESTION | {"weather": {"temperature": 2}}]}),
     ("post", "/predict/batch", {"predictions": 7}),
     ("post", "/predict/batch", {"predictions": [QUESTION] * 1001}),
 ]
