@@ -31,8 +31,8 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
 
     Stations that saw no bike in the last four weeks are taken for closed and left out.
 
-    Nothing is done where the newest table has the same model and the same data already, and
-    inputs, which a table of an older release has not.
+    Nothing is done where the newest table has the same model and the same data already, and its
+    inputs as this release keeps them, which a table of an older one has not.
 
     :param now: wall clock with time zone; becomes ``issued_at``.
     """

@@ -16,7 +16,8 @@ from bikecast.config import Settings
 from bikecast.serve.server import serve
 
 {before}
-settings = Settings(bind=sys.argv[3], data_dir=Path(sys.argv[2]), log_format=sys.argv[4])
+where = {{"bind": sys.argv[3], "data_dir": Path(sys.argv[2])}}
+settings = Settings(**where, log_format=sys.argv[4], admin_token="an-admin-token-of-tests")
 serve(settings, lambda: FakeSource(published()), on_ready=lambda url: print(url, flush=True))
 """
 

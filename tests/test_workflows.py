@@ -323,7 +323,8 @@ def test_steps_on_an_environment_see_what_they_use():
     for step in found:
         looks = step["run"].startswith("inv smoke")
         assert set(step["env"]) == names
-        of = {"SSH_PRIVATE_KEY", "SSH_KNOWN_HOSTS"} if looks else names - {"REGISTRY_IMAGE"}
+        few = {"SSH_PRIVATE_KEY", "SSH_KNOWN_HOSTS", "SMOKE_KEY"}
+        of = few if looks else names - {"REGISTRY_IMAGE"}
         assert given(step) == of, step["run"]
     sources = {"env": {name: "registry.example.com/b" for name in names}.__getitem__}
     assert parse_environment(text, "README.md", "staging", sources).hosts.addresses

@@ -26,6 +26,8 @@ from bikecast.errors import InputError, UnknownName
 COMMAND_TIMEOUT = 30  # seconds that a {command = …} may take
 UNKNOWN_KEY = "there is no such key"
 SOURCES = ("env", "file", "command")
+ORIGIN = r"^(\*|[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+)$"
+"""As browsers write them, or all."""
 
 Lookup = Callable[[str], str]
 
@@ -146,7 +148,15 @@ class Service(Section):
     admin_token: SecretStr = SecretStr("")
     key_limit: NonNegativeInt = 0
     address_limit: NonNegativeInt = 0
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[Annotated[str, Field(pattern=ORIGIN)], ...] = ()
+
+    @field_validator("admin_token")
+    @classmethod
+    def _token(cls, token: SecretStr) -> SecretStr:
+        # The service would refuse to start with it, once the database is migrated.
+        if not re.fullmatch(r"([!-~]{16,})?", token.get_secret_value()):
+            raise ValueError("write 16 letters and digits or more")
+        return token
 
 
 class Notify(Section):

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,11 +33,11 @@ from bikecast.serve.headers import Keeping
 from bikecast.serve.known import KnownKeys
 from bikecast.serve.metrics import Metrics
 from bikecast.serve.openapi import description
-from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, Problem
+from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, TOO_MANY, Problem
 from bikecast.serve.source import KeySource
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
-from bikecast.serve.table import ForecastTable
 from bikecast.serve.stored import Stored
+from bikecast.serve.table import ForecastTable
 from bikecast.serve.types import (
     MAX_WHAT_IFS,
     BatchRequest,
@@ -72,6 +73,7 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from whatever table is current when a request comes in."""
     api = Blueprint("api", __name__)
+    reloading = threading.Lock()
     stored, station_feed = Stored(current), StationFeed()
     explainer, what_if = Explainer(stored), WhatIf(stored)
     release = (__version__, settings.commit, settings.model_name)
@@ -102,6 +104,8 @@ def blueprint(
         known = provenance(table(), context())
         reasons = ["the data are stale"] if known["stale"] else []
         reasons += [current.trouble] if current.trouble else []
+        if settings.require_key and keys.trouble:
+            reasons.append(keys.trouble)
         return answer({"status": "degraded" if reasons else "ok", "reasons": reasons, **known})
 
     @api.get("/openapi.json")
@@ -141,11 +145,18 @@ def blueprint(
     def reload() -> Response:
         """Look for a newer forecast and for the keys at once, in this worker."""
         _query()
-        before = current.table
-        audited = _noted(keys.source, f"admin token from {g.address}", "reload")
-        current.refresh()
-        keys.refresh()
-        found = current.table
+        # While the database hangs, each would hold one of the worker's few threads.
+        if not reloading.acquire(blocking=False):
+            detail = "another reload is under way here; ask again when it has ended"
+            raise Problem(TOO_MANY, detail, headers={"Retry-After": str(OTHERS_WITHIN)})
+        try:
+            before = current.table
+            audited = _noted(keys.source, f"admin token from {g.address}", "reload")
+            current.refresh()
+            keys.refresh()
+            found = current.table
+        finally:
+            reloading.release()
         return answer(
             {
                 "issue_id": found.issue.issue_id if found else None,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from bikecast.config import Settings
 from bikecast.serve import cors, logs
@@ -86,6 +86,6 @@ def _read_on(response: Response) -> Response:
     there by then, and then waits for that one until the client gives up.
     """
     if "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ:
-        with suppress(RequestEntityTooLarge):  # gunicorn hangs up after those
+        with suppress(Exception):  # whatever is wrong with it: gunicorn hangs up after those
             request.get_data(cache=False)
     return response

@@ -23,7 +23,7 @@ def check_origins(origins: tuple[str, ...]) -> None:
     :raises InputError: naming the one that could not.
     """
     for origin in origins:
-        if origin != ALL and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+        if origin != ALL and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+", origin):
             raise InputError(
                 f"BIKECAST_CORS_ORIGINS: {origin!r} is no origin",
                 hint="write them as in https://app.example.com, without a slash at the end, or *",

@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Final
+from typing import Final, TypeVar
 
 from bikecast.records import Issue
 from bikecast.serve.kept import KeptTable
@@ -23,8 +24,13 @@ KEPT_WITHIN: Final = 2.0
 ANSWER_WITHIN: Final = 5.0
 """Seconds after which a database that was asked and says nothing is one that does not answer."""
 
+LOADED_WITHIN: Final = 60.0
+"""The same for a whole table, of which there is much."""
+
 CANNOT_KEEP: Final = "the forecast is in memory alone, a restart would lose it: %s"
 CANNOT_READ: Final = "what was kept of a forecast is of no use: %s"
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +51,9 @@ class CurrentTable:
         self.source = source
         self._kept = kept
         self._turn = threading.Lock()
-        self._complained = {"source": False, "disk": False}
+        self._complained = {"source": False, "disk": False, "schema": False}
         self._answered = True
-        self._asked_at: float | None = None
+        self._late_at: float | None = None
         self._alone = False
         self._newest: Issue | None = None
         self._taken: Issue | None = None
@@ -58,8 +64,8 @@ class CurrentTable:
     @property
     def reachable(self) -> bool:
         """Whether the source answered last time, and is not hanging on what it was asked now."""
-        asked_at = self._asked_at
-        hangs = asked_at is not None and time.monotonic() - asked_at > ANSWER_WITHIN
+        late_at = self._late_at
+        hangs = late_at is not None and time.monotonic() > late_at
         return self._answered and not hangs
 
     @property
@@ -82,6 +88,7 @@ class CurrentTable:
             self._refresh()
 
     def _refresh(self) -> None:
+        before = self._taken
         try:
             self._take_newest()
         except Exception as error:  # whatever it is, riders get the old table
@@ -92,11 +99,11 @@ class CurrentTable:
                 log.warning("forecasts can be had again")
             self._complained["source"] = False
             self._answered = True
+            if self._taken != before or self.schema["database"] is None:
+                self._look_at_schema()
 
     def _take_newest(self) -> None:
-        newest = self._newest = self._ask()
-        if newest != self._taken or self.schema["database"] is None:
-            self.schema = self.source.schema()
+        newest = self._newest = self._asked(self.source.newest, ANSWER_WITHIN)
         if newest is None:
             return
         # Not by its number alone: another database counts from 1 as well.
@@ -111,15 +118,27 @@ class CurrentTable:
             self._stamp = self._kept.stamp() if self._kept else None
             log.info("forecast %d as of %s is in use", taken.issue.issue_id, taken.as_of)
 
-    def _ask(self) -> Issue | None:
-        self._asked_at = time.monotonic()
+    def _look_at_schema(self) -> None:
+        """For who asks what runs here: no reason to do without a forecast."""
         try:
-            return self.source.newest()
+            self.schema = self._asked(self.source.schema, ANSWER_WITHIN)
+            self._complained["schema"] = False
+        except Exception as error:  # whatever it is, riders get the forecast
+            self._complain("schema", "the schema of the database cannot be seen: %s", error)
+
+    def _asked(self, ask: Callable[[], T], within: float) -> T:
+        """What the source answers; that it hangs is said after a while."""
+        self._late_at = time.monotonic() + within
+        try:
+            return ask()
         finally:
-            self._asked_at = None
+            self._late_at = None
+
+    def _loaded(self, issue: Issue) -> ForecastTable:
+        return build_table(self._asked(lambda: self.source.load(issue), LOADED_WITHIN))
 
     def _newer(self, issue: Issue) -> ForecastTable | None:
-        return self._shared(issue) if self._kept else build_table(self.source.load(issue))
+        return self._shared(issue) if self._kept else self._loaded(issue)
 
     def _rewritten(self, issue: Issue) -> ForecastTable | None:
         """Another table of the same issue, where a worker that began later has left one.
@@ -141,16 +160,16 @@ class CurrentTable:
             lock = self._kept.lock()
         except OSError as error:
             self._cannot_keep(error)
-            return build_table(self.source.load(issue))
+            return self._loaded(issue)
         if lock is None:
             return self._impatiently(issue)
         with lock:
             self._waiting_since = None
             # Another worker may have been at it until now, and there may be a newer one since.
-            newest = self.source.newest() or issue
+            newest = self._asked(self.source.newest, ANSWER_WITHIN) or issue
             if found := self._found(newest):
                 return found
-            table = build_table(self.source.load(newest))
+            table = self._loaded(newest)
             try:
                 self._kept.keep(table)
             except OSError as error:
@@ -194,7 +213,7 @@ class CurrentTable:
             return None
         log.warning("another process has been loading a forecast for %.0f s", PATIENCE)
         self._waiting_since = None
-        return build_table(self.source.load(issue))
+        return self._loaded(issue)
 
     def _found(self, issue: Issue) -> ForecastTable | None:
         """What was kept of an issue since this process began.

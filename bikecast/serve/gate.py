@@ -2,6 +2,7 @@
 
 import hmac
 import math
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -60,6 +61,11 @@ def check(settings: Settings) -> None:
             raise InputError(
                 f"BIKECAST_{name.upper()} is {getattr(settings, name)}", hint="write 1 or more"
             )
+    if settings.admin_token and not re.fullmatch(r"[!-~]+", settings.admin_token):
+        raise InputError(
+            "BIKECAST_ADMIN_TOKEN has characters that no request can bring",
+            hint="write letters and digits, as `openssl rand -hex 32` makes them",
+        )
     if 0 < len(settings.admin_token) < SHORTEST_TOKEN:
         raise InputError(
             f"BIKECAST_ADMIN_TOKEN has {len(settings.admin_token)} characters",
@@ -144,9 +150,9 @@ class Gate:
 
 def _given(authorization: str, key: str) -> str:
     """The key or token that a request came with, or nothing."""
-    if authorization[: len(BEARER)].lower() == BEARER:
-        return authorization[len(BEARER) :].strip()
-    return key.strip()
+    if key or authorization[: len(BEARER)].lower() != BEARER:
+        return key.strip()
+    return authorization[len(BEARER) :].strip()
 
 
 def _challenge(error: str = "") -> dict[str, str]:

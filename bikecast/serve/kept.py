@@ -79,11 +79,11 @@ class KeptTable:
 
         :raises OSError: where the disk is full, or may not be written.
         """
-        head = json.dumps(_document(table)).encode()
-        head += b" " * (-(len(head) + 1) % _PAGE) + b"\n"
-        if shutil.disk_usage(self._folder).free < len(head) + table.values.nbytes:
+        if shutil.disk_usage(self._folder).free <= table.values.nbytes:
             # Rather than fill the disk to find out, every few seconds and for others too.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+        head = json.dumps(_document(table)).encode()
+        head += b" " * (-(len(head) + 1) % _PAGE) + b"\n"
         unfinished = self._file.with_suffix(".new")
         try:
             with unfinished.open("wb") as file:

@@ -100,6 +100,11 @@ class KnownKeys:
         return self._keys is not None
 
     @property
+    def trouble(self) -> str | None:
+        """What is wrong with them, in words for whoever asks."""
+        return "the keys cannot be read" if "source" in self._complained else None
+
+    @property
     def count(self) -> int:
         """How many there are."""
         return len(self._keys or ())

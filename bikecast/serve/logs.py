@@ -37,10 +37,25 @@ def start(form: str, level: str = "") -> str:
     # gunicorn's would hand nothing on.
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers, gunicorn.propagate = [lines], False
+    gunicorn.addFilter(discreet)
     for logger in (gunicorn, logging.getLogger("bikecast")):
         logger.setLevel(level.upper())
     logging.captureWarnings(True)
     return level
+
+
+def discreet(record: logging.LogRecord) -> bool:
+    """Cut what gunicorn repeats of a request: its first line and its headers may hold a key.
+
+    What is wrong with a request is said in the second part, and quoted in the third.
+    """
+    said = record.getMessage()
+    if said.startswith("Invalid request"):
+        said = ": ".join(said.split(": ")[:2])
+    elif said.startswith("Error handling request"):
+        said = said.partition("?")[0]
+    record.msg, record.args = said, None
+    return True
 
 
 def attach(app: Flask, clients: Clients) -> None:

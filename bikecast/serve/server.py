@@ -22,6 +22,7 @@ from bikecast.serve.app import create_app
 from bikecast.serve.counting import counting
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.gate import check
+from bikecast.serve.hurry import PunctualWorker
 from bikecast.serve.kept import KeptTable, database_folder, kept_folder
 from bikecast.serve.known import KeptKeys, KnownKeys
 from bikecast.serve.limits import Limiter
@@ -66,7 +67,7 @@ def serve(
     options = {
         "bind": f"fd://{listener.detach()}",
         "workers": settings.workers,
-        "worker_class": "gthread",
+        "worker_class": PunctualWorker,
         "threads": THREADS,
         "graceful_timeout": GRACEFUL_SECONDS,
         "keepalive": KEEPALIVE_SECONDS,

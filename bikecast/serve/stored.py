@@ -23,6 +23,7 @@ BUSY: Final = "others are being answered that take long: ask again"
 NO_DATABASE: Final = "the database does not answer"
 NO_INPUTS: Final = "no inputs are stored of this forecast: wait for the next issue"
 NO_MODEL: Final = "no model is stored of this forecast: wait for the next training"
+NO_SKY: Final = "this forecast was issued without the weather it saw: wait for the next issue"
 OTHER_RELEASE: Final = (
     "another release made the model, with other features: wait for the next training"
 )

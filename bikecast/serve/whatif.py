@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bikecast.errors import InputError, NotLearned
 from bikecast.records import Issue
 from bikecast.serve.problems import WHAT_IF_NOT_NOW, WHAT_IF_UNAVAILABLE, Problem
-from bikecast.serve.stored import FAILED, OTHER_RELEASE, NotNow, Stored
+from bikecast.serve.stored import FAILED, NO_SKY, OTHER_RELEASE, NotNow, Stored
 from bikecast.serve.table import DECIMALS, VALUES, ForecastTable
 from bikecast.serve.types import UsedWeather
 
@@ -84,6 +84,8 @@ class WhatIf:
 
             model = asks_weather(self._stored.model(table.issue))
             inputs = self._stored.inputs(table.issue, _id(table, station))
+            if inputs.sky is None:
+                raise NotNow(NO_SKY)
             found = seen(model, inputs, _means(table, station, len(inputs.level)))
         self._kept.put(table.issue, _id(table, station), found)
         return model, found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import polars as pl
 from psycopg2.extensions import connection as Connection
 
+from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs, pack, unpack
 from bikecast.records import FORECAST_COLUMNS, Issue
 from bikecast.store.connection import copy_in, copy_out, fetch
@@ -152,9 +153,13 @@ def model_of(connection: Connection, issue_id: int) -> bytes | None:
 
 
 def has_inputs(connection: Connection, issue_id: int) -> bool:
-    """Whether inputs are stored with a table; with an empty one there is nothing to store."""
-    query = """
-        SELECT EXISTS (SELECT FROM forecast_inputs WHERE issue_id = %(id)s)
-            OR NOT EXISTS (SELECT FROM forecast WHERE issue_id = %(id)s)
-        """
-    return bool(fetch(connection, query, {"id": issue_id})[0][0])
+    """Whether inputs are stored with a table, all that this release keeps of them.
+
+    With an empty table there is nothing to store.
+    """
+    query = "SELECT packed FROM forecast_inputs WHERE issue_id = %s LIMIT 1"
+    if rows := fetch(connection, query, (issue_id,)):
+        found = unpack(bytes(rows[0][0]))
+        return found.names == NAMES and found.sky is not None
+    query = "SELECT NOT EXISTS (SELECT FROM forecast WHERE issue_id = %s)"
+    return bool(fetch(connection, query, (issue_id,))[0][0])

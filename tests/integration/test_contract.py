@@ -8,16 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from proxied import free_port, proxied
 from serving import service, workers_of
 
-from bikecast.ops.traffic import configuration
 from bikecast.serve.server import THREADS
 
 pytestmark = pytest.mark.integration
@@ -171,21 +170,12 @@ def test_a_log_that_nobody_reads_holds_no_answer_up() -> None:
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx here")
 def test_proxy_and_service_name_a_request_alike(tmp_path: Path) -> None:
     """The rider's own name where it belongs in a log, else one of the proxy's."""
-    for folder in ("log", "traffic/green", "traffic/leaving", "sockets/blue", "sockets/green"):
-        (tmp_path / folder).mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    text = configuration(port, False, "i1")
-    for name in ("log", "traffic", "sockets", "tmp"):
-        text = text.replace(f" /{name}/", f" {tmp_path}/{name}/").replace(
-            f"unix:/{name}/", f"unix:{tmp_path}/{name}/"
-        )
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "nginx.conf").write_text(text)
+    port = free_port()
+    (tmp_path / "sockets/blue").mkdir(parents=True)
     log = (tmp_path / "service.log").open("wb")
     bind = f"unix:{tmp_path}/sockets/blue/api.sock"
     names = []
-    with log, service(log.fileno(), bind), nginx(tmp_path, port):
+    with log, service(log.fileno(), bind), proxied(tmp_path, port):
         for given in ("mine-1", "a b", 'x"y', "x" * 65, None):
             headers = {} if given is None else {"X-Request-Id": given}
             found = httpx.get(f"http://127.0.0.1:{port}/stations", headers=headers)
@@ -195,27 +185,6 @@ def test_proxy_and_service_name_a_request_alike(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in told] == names
     lines = map(json.loads, (tmp_path / "service.log").read_text().splitlines())
     assert [line["request_id"] for line in lines if "request_id" in line] == names
-
-
-@contextmanager
-def nginx(folder: Path, port: int) -> Iterator[None]:
-    """A proxy in the foreground of a process of its own."""
-    # Started by root, its workers would be somebody who cannot look into the folder.
-    user = "user root;" if os.geteuid() == 0 else ""
-    words = ["nginx", "-c", str(folder / "nginx.conf"), "-g", f"daemon off; {user}"]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: listens(port))
-        yield
-    finally:
-        process.terminate()
-        process.wait(DEADLINE)
-
-
-def listens(port: int) -> bool:
-    """Whether a port of this machine is open."""
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,16 +17,16 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from fakes import NEW_YORK, doubling, published, seen
+from proxied import free_port, proxied
 
 from bikecast.collect import import_stations
 from bikecast.errors import InputError, UnknownName
 from bikecast.keys import new_key
-from bikecast.ops.traffic import configuration
 from bikecast.store import Store
 
 pytestmark = pytest.mark.integration
 
-TOKEN = "a token of an admin"  # nosec B105  # pragma: allowlist secret: made up
+TOKEN = "a-token-of-an-admin"  # nosec B105  # pragma: allowlist secret: made up
 
 
 @pytest.fixture
@@ -261,46 +260,9 @@ def test_admins_reload_and_are_written_down(
         assert TOKEN not in (tmp_path / "service.log").read_text()
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as asking:
-        asking.bind(("127.0.0.1", 0))
-        return int(asking.getsockname()[1])
-
-
-@pytest.fixture
-def proxied(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """The proxy of hosts, its folders elsewhere, in front of a service's socket."""
-    if not shutil.which("nginx"):
-        pytest.skip("no nginx here")
-
-    @contextmanager
-    def run(port: int) -> Iterator[None]:
-        for folder in ("log", "traffic", "tmp", "sockets/blue", "sockets/green"):
-            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        text = configuration(port, False, "i7").replace(f"listen [::]:{port} reuseport;", "")
-        for folder in ("log", "traffic", "tmp", "sockets"):
-            text = text.replace(f" /{folder}/", f" {tmp_path}/{folder}/")
-            text = text.replace(f"unix:/{folder}/", f"unix:{tmp_path}/{folder}/")
-        # As on hosts, where it runs as the user of the sockets.
-        own = "user root; " if os.getuid() == 0 else ""
-        text = text.replace("events {", f"daemon off; {own}events {{")
-        (tmp_path / "nginx.conf").write_text(text)
-        process = subprocess.Popen(
-            ["nginx", "-e", str(tmp_path / "log/error.log"), "-c", str(tmp_path / "nginx.conf")]
-        )
-        try:
-            until(lambda: (tmp_path / "tmp/nginx.pid").exists())
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
-
-    yield run
-
-
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx here")
 def test_behind_the_proxy_clients_are_told_apart_and_cannot_lie(
-    start: Callable[..., Any], proxied: Callable[..., Any], tmp_path: Path
+    start: Callable[..., Any], tmp_path: Path
 ) -> None:
     """nginx says who asks in the place of what the client says; metrics are for the host."""
 
@@ -312,7 +274,7 @@ def test_behind_the_proxy_clients_are_told_apart_and_cannot_lie(
             return asking.getresponse().status
 
     port = free_port()
-    with proxied(port):
+    with proxied(tmp_path, port):
         with start(f"unix:{tmp_path}/sockets/blue/api.sock", address_limit="10"):
             until(lambda: from_address("127.0.0.1", "/ready") == 200)
             lies = [from_address("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]

@@ -89,6 +89,7 @@ def test_no_worker_ends_where_shared_memory_is_full_too(filled: Store, disk: Pat
     """What workers count needs no disk: a page that has no room would end them, one by one."""
     within = ("unshare", "--mount", "sh", "-c", FULL, "sh")
     with live(filled.url, disk, before=within, log=disk.with_name("log")) as service:
+        until(lambda: len(service.workers()) == WORKERS)
         workers = service.workers()
         with under_load(service.url) as load:
             # Every route and status is another row, more than a page of them.

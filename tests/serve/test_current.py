@@ -17,6 +17,8 @@ from bikecast.records import Issue
 from bikecast.serve import current as module
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.kept import KeptTable
+from bikecast.serve.source import Published
+from bikecast.serve.types import SchemaSeen
 
 
 def test_a_newer_issue_replaces_the_table_and_the_same_one_is_not_loaded_twice() -> None:
@@ -123,7 +125,7 @@ def test_patience_begins_anew_with_each_issue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waited once is not impatient the next time, a day later."""
-    clock = iter(range(0, 10**6, 86_400))
+    clock = iter(range(0, 10**8, 86_400))
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     source, kept = FakeSource(published()), KeptTable(tmp_path)
     worker, other = CurrentTable(source, kept), CurrentTable(source, kept)
@@ -399,3 +401,46 @@ def test_the_schema_of_the_database_is_known_from_the_last_look() -> None:
     source.broken = True
     current.refresh()
     assert current.schema == seen and not current.reachable
+
+
+def test_a_schema_that_cannot_be_seen_keeps_no_forecast_from_riders(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who asks for the version is told that it is unknown; the log says why, once."""
+
+    class Closed(FakeSource):
+        def schema(self) -> SchemaSeen:
+            raise PermissionError("permission denied for table alembic_version")
+
+    current = CurrentTable(Closed(published()))
+    with caplog.at_level(logging.WARNING, "bikecast"):
+        current.refresh()
+        current.refresh()
+    assert current.table is not None and current.trouble is None
+    assert current.schema["database"] is None
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == [
+        "the schema of the database cannot be seen"
+    ]
+
+
+def test_a_source_that_hangs_while_it_loads_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After longer than it takes to say which forecast is the newest."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(FakeSource):
+        def load(self, issue: Issue) -> Published:
+            asked.set()
+            assert goes_on.wait(30)
+            return super().load(issue)
+
+    monkeypatch.setattr(module, "LOADED_WITHIN", 0.0)
+    current = CurrentTable(Hanging(published()))
+    refreshing = threading.Thread(target=current.refresh)
+    refreshing.start()
+    assert asked.wait(30)
+    assert current.trouble == "the database does not answer"
+    goes_on.set()
+    refreshing.join(30)
+    assert current.trouble is None

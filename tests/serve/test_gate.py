@@ -1,5 +1,6 @@
 """Who is let in, who is told to wait, and who is told why not."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from bikecast.config import Settings
 from bikecast.errors import InputError
-from bikecast.keys import new_key
+from bikecast.keys import ApiKey, new_key
 from bikecast.serve.app import create_app
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.gate import check
@@ -18,7 +19,7 @@ from bikecast.serve.limits import Limiter
 
 TEXT, KEY = new_key("planner")
 OTHER, OTHER_KEY = new_key("app")
-TOKEN = "a token of an admin"  # nosec B105  # pragma: allowlist secret: made up
+TOKEN = "a-token-of-an-admin"  # nosec B105  # pragma: allowlist secret: made up
 Ask = Callable[..., TestResponse]
 
 
@@ -83,6 +84,7 @@ def test_what_the_service_is_needs_no_key(source: FakeSource, path: str) -> None
         {"Authorization": f"bearer  {TEXT} "},
         {"X_API_Key": TEXT},
         {"Authorization": "Basic dTpw", "X_API_Key": TEXT},
+        {"Authorization": "Bearer of-another-service", "X_API_Key": TEXT},
     ],
 )
 def test_a_key_comes_in_either_header(source: FakeSource, headers: dict[str, str]) -> None:
@@ -205,6 +207,48 @@ def test_admins_make_it_look_at_once(source: FakeSource) -> None:
     assert service.ask("/model/reload", "POST", **admin).json["newer"] is False
 
 
+def test_reloads_wait_for_no_other(source: FakeSource) -> None:
+    """While the database hangs each of them would hold a thread."""
+    service = Service(source, admin_token=TOKEN)
+    asked, goes_on = threading.Event(), threading.Event()
+    keys = source.keys
+
+    def hanging() -> tuple[ApiKey, ...]:
+        asked.set()
+        assert goes_on.wait(30)
+        return keys()
+
+    source.keys = hanging  # type: ignore[method-assign]
+    admin = {"Authorization": f"Bearer {TOKEN}"}
+    first: list[TestResponse] = []
+    asking = threading.Thread(
+        target=lambda: first.append(service.ask("/model/reload", "POST", **admin))
+    )
+    asking.start()
+    assert asked.wait(30)
+    found = service.ask("/model/reload", "POST", **admin)
+    assert (found.status_code, found.headers["Retry-After"]) == (429, "5")
+    goes_on.set()
+    asking.join(30)
+    assert first[0].status_code == 200
+    assert service.ask("/model/reload", "POST", **admin).status_code == 200
+
+
+def test_keys_that_cannot_be_read_are_said_where_they_are_required(source: FakeSource) -> None:
+    """The service answers who had one; a revoked one would go on."""
+    service = Service(source, require_key=True)
+    assert service.ask("/ready").json["reasons"] == ["the data are stale"]
+
+    def refused() -> tuple[ApiKey, ...]:
+        raise PermissionError("permission denied for table api_key")
+
+    source.keys = refused  # type: ignore[method-assign]
+    service.keys.refresh()
+    told = service.ask("/ready").json
+    assert (told["status"], told["reasons"][1:]) == ("degraded", ["the keys cannot be read"])
+    assert Service(source).ask("/ready").json["reasons"] == ["the data are stale"]
+
+
 def test_without_the_database_an_admin_is_told_and_the_log_knows(
     source: FakeSource, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,6 +284,8 @@ def test_the_token_opens_nothing_else(source: FakeSource) -> None:
     ("settings", "says"),
     [
         ({"admin_token": "short"}, "BIKECAST_ADMIN_TOKEN has 5 characters"),
+        ({"admin_token": "pässwort-des-admins"}, "characters that no request can bring"),
+        ({"admin_token": "a token of an admin "}, "characters that no request can bring"),
         ({"key_limit": -1}, "BIKECAST_KEY_LIMIT is -1"),
         ({"address_limit": -1}, "BIKECAST_ADDRESS_LIMIT is -1"),
         ({"max_body": 0}, "BIKECAST_MAX_BODY is 0"),

@@ -113,6 +113,26 @@ def written(formatter: logging.Formatter, logger: logging.Logger) -> Iterator[li
         os.close(writing)
 
 
+@pytest.mark.parametrize(
+    ("said", "stays"),
+    [
+        (
+            "Invalid request from ip=::1: Invalid HTTP Header: 'X-API-Key bikecast_geheim'",
+            "Invalid request from ip=::1: Invalid HTTP Header",
+        ),
+        ("Error handling request GET /x?key=geheim", "Error handling request GET /x"),
+        ("Worker timed out: 7", "Worker timed out: 7"),
+    ],
+)
+def test_what_gunicorn_says_repeats_no_key(said: str, stays: str) -> None:
+    """It quotes what it could not read."""
+    logger = logging.getLogger("gunicorn.made-up")
+    logger.addFilter(logs.discreet)
+    with written(JsonLines(), logger) as lines:
+        logger.warning(said)
+    assert json.loads(lines[0])["message"] == stays
+
+
 def test_a_failure_is_logged_with_its_request_and_its_trace(client: FlaskClient) -> None:
     """In one object."""
 

@@ -176,7 +176,7 @@ def test_what_ifs_are_counted(client):
         ({"inputs": lambda usual: None}, 503, "what-if-not-now", stored.NO_INPUTS),
         (
             {"inputs": lambda usual: replace(usual, sky=None)},
-            *(503, "what-if-not-now", stored.OTHER_RELEASE),
+            *(503, "what-if-not-now", stored.NO_SKY),
         ),
         ({"model": fails(TimeoutError("gone"))}, 503, "what-if-not-now", stored.NO_DATABASE),
         ({"model": lambda usual: None}, 503, "what-if-not-now", stored.NO_MODEL),
