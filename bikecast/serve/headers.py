@@ -49,6 +49,8 @@ def attach(app: Flask) -> None:
 
 
 def _compress(response: Response) -> None:
+    if "Content-Encoding" in response.headers:
+        return
     body = response.get_data()
     if len(body) < LEAST_COMPRESSED:
         return

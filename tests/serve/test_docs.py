@@ -1,5 +1,6 @@
 """The pages for people, in a real browser where there is one."""
 
+import gzip
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from serving import service
 
-from bikecast.serve.openapi import ASSETS, KINDS, OPERATIONS
+from bikecast.serve.openapi import ASSETS, KINDS, OPERATIONS, refusals
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 HERE = "http://127.0.0.1:8000/"
@@ -80,7 +81,7 @@ def test_the_type_of_a_problem_leads_somewhere(client: FlaskClient, slug: str) -
     """To what it means, and which routes may have it."""
     found = client.get(f"/problems/{slug}").json
     assert found["type"] == f"/problems/{slug}" and found["title"] == KINDS[slug].title
-    routes = {f"{o.method.upper()} {o.path}" for o in OPERATIONS if KINDS[slug] in o.refusals}
+    routes = {f"{o.method.upper()} {o.path}" for o in OPERATIONS if KINDS[slug] in refusals(o)}
     assert set(found["routes"]) == routes
 
 
@@ -110,3 +111,23 @@ def test_a_browser_shows_every_operation_and_complains_of_nothing(tmp_path: Path
     assert "CONSOLE" not in done.stderr, done.stderr
     shown = re.findall(r'data-path="([^"]+)"', done.stdout)
     assert set(shown) == {operation.path for operation in OPERATIONS}
+
+
+def test_what_a_page_loads_is_sent_compressed_to_who_takes_that(client: FlaskClient) -> None:
+    """Swagger UI has over a megabyte; it is the same file, under the same tag."""
+    plain = client.get("/docs/swagger-ui-bundle.js")
+    small = client.get("/docs/swagger-ui-bundle.js", headers={"Accept-Encoding": "gzip"})
+    assert small.headers["Content-Encoding"] == "gzip" and "Content-Encoding" not in plain.headers
+    assert gzip.decompress(small.data) == plain.data and len(small.data) < len(plain.data) / 3
+    assert small.headers["ETag"] == plain.headers["ETag"]
+    assert small.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    again = client.get(
+        "/docs/swagger-ui-bundle.js", headers={"If-None-Match": small.headers["ETag"]}
+    )
+    assert again.status_code == 304 and not again.data
+
+
+def test_a_problem_of_the_gate_names_its_routes(client: FlaskClient) -> None:
+    """Those that need a key, and those that are counted."""
+    assert "POST /predict" in client.get("/problems/key-required").json["routes"]
+    assert "GET /health" not in client.get("/problems/too-many-requests").json["routes"]
