@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from serving import service, workers_of
+from live import children
+from serving import service
 
 from bikecast.ops.traffic import configuration
 from bikecast.serve.server import THREADS
@@ -261,7 +262,7 @@ def test_every_worker_explains_where_xgboost_ran_before_the_fork(
 
     with log.open("wb") as file, service(file.fileno(), before=TRAINED_BEFORE) as (url, process):
         until(lambda: len(said_by("bikecast.serve.current")) == 2)
-        workers = workers_of(process)
+        workers = children(process.pid)
         assert said_by("bikecast.serve.current") == set(workers)
         before = sum(map(threads_of, workers))
 
