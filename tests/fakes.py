@@ -1,7 +1,9 @@
 """The fakes of all tests, each beside a contract test that also runs on the real thing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -119,6 +121,15 @@ def doubling() -> bytes:
         {"year": np.array(False), "features": np.array(NAMES), "form": np.array(FORM), **fitted}
     )
     return pack(model)
+
+
+def fails(error: Exception) -> Callable[..., NoReturn]:
+    """Something that raises it, whatever it is called with."""
+
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    return fail
 
 
 @dataclass

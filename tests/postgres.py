@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import psycopg2
-from live import children
+from live import children, until
 
 from bikecast.embedded import EmbeddedPostgres
+
+GONE = ("Z", "X", "")
+"""States of a process that holds nothing any more, buried or not."""
 
 
 class OwnPostgres:
@@ -47,21 +50,23 @@ class OwnPostgres:
             self._process = subprocess.Popen(
                 words, stdout=log, stderr=log, **(root if os.geteuid() == 0 else {})
             )
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return psycopg2.connect(self.url.replace("+psycopg2", "")).close()
             except psycopg2.OperationalError:
                 assert (
-                    self._process.poll() is None and time.monotonic() < until
+                    self._process.poll() is None and time.monotonic() < deadline
                 ), "it does not start"
                 time.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL it and all that it has started."""
-        self._signal(signal.SIGKILL)
+        """SIGKILL it and all that it has started; waits until they are gone."""
+        killed = self._signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait(30)
+        # Who is left holds its port, and its memory.
+        until(lambda: all(state(pid) in GONE for pid in killed))
 
     def freeze(self) -> None:
         """SIGSTOP it, and all: who connects, or asks, waits."""
@@ -71,13 +76,24 @@ class OwnPostgres:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """Send it to all; the processes that they are."""
         assert self._process is not None
-        # First the one that makes others.
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-            for pid in children(self._process.pid):
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    continue
+        if self._process.poll() is not None:
+            return []
+        pid = self._process.pid
+        # While the one that makes others, and buries them, is stopped, they stay the same.
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: state(pid) in ("T", *GONE))
+        every = [*children(pid), pid]
+        for each in every:
+            os.kill(each, number)
+        return every
+
+
+def state(pid: int) -> str:
+    """The letter of what a process does, as `ps` tells it; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -53,9 +53,3 @@ def service(
             process.terminate()
             process.wait(60)
             process.stdout.close()
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes below the service's own."""
-    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(word) for word in text.split()]

@@ -460,6 +460,13 @@ def test_ci_runs_what_nox_ci_runs_and_the_readme_lists():
     assert {line.removeprefix("nox -s ").partition("-")[0] for line in listed} == of_ci
 
 
+@pytest.mark.parametrize("name", ["integration", "coverage"])
+def test_tests_of_an_older_release_have_the_history(name):
+    """They take it from there; a checkout has none by itself."""
+    (checkout,) = (s for s in jobs("ci")[name]["steps"] if "actions/checkout@" in s.get("uses", ""))
+    assert checkout["with"]["fetch-depth"] == 0
+
+
 def test_all_green_waits_for_every_job():
     """A job that it does not need could fail unseen."""
     jobs = dict(read(TOP / ".github" / "workflows" / "ci.yml")["jobs"])

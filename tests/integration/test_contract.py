@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from live import children
 from proxied import free_port, proxied
-from serving import service, workers_of
+from serving import service
 
 from bikecast.serve.server import THREADS
 
@@ -230,7 +231,7 @@ def test_every_worker_explains_where_xgboost_ran_before_the_fork(
 
     with log.open("wb") as file, service(file.fileno(), before=TRAINED_BEFORE) as (url, process):
         until(lambda: len(said_by("bikecast.serve.current")) == 2)
-        workers = workers_of(process)
+        workers = children(process.pid)
         assert said_by("bikecast.serve.current") == set(workers)
         before = sum(map(threads_of, workers))
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from fakes import NEW_YORK, FakeSource, doubling, forecast_rows, published, seen
+from live import children
 
 from bikecast.collect import import_stations
 from bikecast.serve.source import StoreSource, TableSource
@@ -211,23 +212,20 @@ def test_a_new_issue_appears_without_a_restart(
 def test_whichever_worker_is_asked_tells_what_all_of_them_counted(tmp_path: Path) -> None:
     """Also of one that was killed; its successor counts on."""
     with running(INSIDE_A_BLOCK, str(TESTS), str(tmp_path)) as service:
-        until(lambda: len(workers_of(service)) == 2)
-        pids = workers_of(service)
+        until(lambda: len(children(service.process.pid)) == 2)
+        pids = children(service.process.pid)
         for _ in range(40):
             # Each on a connection of its own, so that both workers get some.
             httpx.get(service.client.base_url.join("/stations"))
         assert {requests_of(service, "/stations") for _ in range(10)} == {40}
         os.kill(pids[0], signal.SIGKILL)
-        until(lambda: len(workers_of(service)) == 2 and pids[0] not in workers_of(service))
+        until(
+            lambda: len(children(service.process.pid)) == 2
+            and pids[0] not in children(service.process.pid)
+        )
         for _ in range(10):
             httpx.get(service.client.base_url.join("/stations"))
         assert {requests_of(service, "/stations") for _ in range(10)} == {50}
-
-
-def workers_of(service: Running) -> list[int]:
-    """The processes below the service's own."""
-    pid = service.process.pid
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def requests_of(service: Running, route: str) -> float:

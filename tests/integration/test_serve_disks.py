@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 ALONE = "the forecast is in memory alone: its disk takes nothing"
 
 FULL = """
-mount -t tmpfs -o size=64k tmpfs /dev/shm
+mount -t tmpfs -o size=64k tmpfs /dev/shm || exit 1
 cat /dev/zero > /dev/shm/filler 2> /dev/null
 exec "$@"
 """

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from fakes import FakeSource, published
+from fakes import FakeSource, fails, published
 from made_up import small_history
 from packaging.requirements import Requirement
 from pydantic import TypeAdapter
@@ -52,15 +52,6 @@ class Lacking(FakeSource):
     def _give(self, name, usual):
         told = self.found.get(name, lambda: usual)
         return told()
-
-
-def fails(error):
-    """Something that raises it."""
-
-    def fail():
-        raise error
-
-    return fail
 
 
 def explainer_of(source):
