@@ -37,18 +37,20 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
     :param now: wall clock with time zone; becomes ``issued_at``.
     """
     version = registry.get(PRODUCTION)
-    history = store.history(system_id)
-    as_of = _with_zone(history)
+    zone = ZoneInfo(store.system(system_id).timezone)
+    as_of = store.data_end(system_id).replace(tzinfo=zone)
     newest = store.newest_issue(system_id)
     if newest and _is_current(store, newest, version.version, as_of):
         return newest
-    origin = np.array([history.known])
+    # Before the history, which is long to read: a model that cannot be had is asked for again soon.
     model = registry.load(version)
+    history = store.history(system_id)
+    origin = np.array([history.known])
     prediction = model.predict(history, origin, MAX_HORIZON)
     issue = Issue(
         system_id=system_id,
         issued_at=now,
-        as_of=as_of,
+        as_of=history.as_of.replace(tzinfo=zone),
         model=version.model,
         model_version=version.version,
         simulated=history.system.simulated,
@@ -88,7 +90,3 @@ def open_stations(history: History) -> list[str]:
     recent = history.flows[:, max(history.known - OPEN_HOURS, 0) : history.known]
     seen = np.flatnonzero(np.isfinite(recent).any(axis=(1, 2)))
     return [history.stations[i].station_id for i in seen]
-
-
-def _with_zone(history: History) -> datetime:
-    return history.as_of.replace(tzinfo=ZoneInfo(history.system.timezone))

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bikecast.errors import Refused, Unavailable
+from bikecast.errors import DiskFull, Refused, Unavailable
 from bikecast.records import ModelVersion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
@@ -91,7 +91,7 @@ def promote(
     """Put a version that passes the gate into production.
 
     :raises Refused: where it does not pass; :raises OtherRelease: where this release cannot ask
-        it; :raises Unavailable: where its file cannot be had. Nothing is changed then.
+        it; :raises Unavailable, DiskFull: where its file cannot be had. Nothing is changed then.
     """
     verdict = validate(registry, which, rmse_limit)
     if not verdict.passed:
@@ -117,6 +117,6 @@ def rollback(registry: Registry) -> ModelVersion:
         )
     earlier = registry.get(now.previous)
     # A file that cannot be had now says nothing against it, and must not keep a worse one.
-    with suppress(Unavailable):
+    with suppress(DiskFull, Unavailable):
         registry.load(earlier)
     return registry.put_back(earlier)

@@ -89,7 +89,7 @@ def forecast(
 ) -> None:
     """Issue the forecast table with the model in production.
 
-    Where it repeats and the database or MLflow does not answer, it tries every 5 s.
+    Where it repeats and the database or MLflow does not answer, it tries again after 5 s.
 
     Example: bikecast forecast --every 10m
     """

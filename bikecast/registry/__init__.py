@@ -11,10 +11,17 @@ from bikecast.registry.versions import CHALLENGER, PRODUCTION, Registry, Trainin
 __all__ = ["CHALLENGER", "PRODUCTION", "Registry", "TrainingRun", "fail_soon"]
 
 
-def fail_soon() -> None:
-    """Let MLflow's client say within seconds that a server does not answer, unless it is set.
+# A server that takes the question and does not answer it is asked once more, and again.
+NO_ANSWER_AFTER = "10"  # seconds
+TRIES_AGAIN = "2"
 
-    By itself it tries for four minutes, with pauses of up to two: right for a training that ends,
-    too long for who comes back in a few seconds anyway.
+
+def fail_soon() -> None:
+    """Let MLflow's client say within a minute that a server does not answer, unless it is set.
+
+    By itself it tries for four minutes, with pauses of up to two, and waits two for each answer:
+    right for a training that ends, too long for who comes back in a few seconds anyway. Where
+    nothing listens it is said within seconds.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES_AGAIN)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", NO_ANSWER_AFTER)

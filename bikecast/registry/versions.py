@@ -1,6 +1,9 @@
 """Versions of the registered model, their scores, and the aliases that say who serves."""
 
+import errno
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from bikecast.errors import InputError, OtherRelease, Unavailable, UnknownName
+from bikecast.errors import DiskFull, InputError, OtherRelease, Unavailable, UnknownName
 from bikecast.models.base import Explainable
 from bikecast.records import ModelVersion, System
 from bikecast.registry.flavour import SIGNATURE, PanelModel
@@ -26,6 +29,13 @@ CHALLENGER = "challenger"
 
 # What the pyfunc needs beside bikecast itself, which travels along as code.
 REQUIREMENTS = ("numpy", "polars", "scipy", "pandas", "holidays", "statsmodels", "xgboost-cpu")
+
+# What errors say of a disk that takes nothing: of a failed download MLflow hands on the text alone.
+NO_ROOM = (
+    os.strerror(errno.ENOSPC),
+    os.strerror(errno.EDQUOT),
+    "No usable temporary directory",
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,11 @@ class Registry:
                 warnings.simplefilter("ignore")
                 yield
         except (SQLAlchemyError, MlflowException, OSError) as error:
+            if any(words in str(error) for words in NO_ROOM):
+                raise DiskFull(
+                    f"no room left for the files of the model {self.name}",
+                    hint="make room for temporary files (TMPDIR) and where MLflow keeps its own",
+                ) from error
             first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise Unavailable(
                 f"MLflow does not answer as it should: {first}",
@@ -204,10 +219,11 @@ class Registry:
         """The fitted forecaster of a version.
 
         :raises OtherRelease: for one whose code or features this release does not have.
+        :raises DiskFull: where its files find no room here.
         """
         try:
             # Into a folder of ours: MLflow leaves its own behind, and a refresher loads for years.
-            with self._reaching(), TemporaryDirectory() as folder:
+            with self._reaching(), TemporaryDirectory() as folder, _same_path():
                 loaded = mlflow.pyfunc.load_model(
                     f"models:/{self.name}/{version.version}", dst_path=folder
                 )
@@ -243,3 +259,16 @@ class Registry:
 
     def _point_production(self, version: str) -> None:
         self.client.set_registered_model_alias(self.name, PRODUCTION, version)
+
+
+@contextmanager
+def _same_path() -> Iterator[None]:
+    """Leave ``sys.path`` as it was: MLflow puts the code of a model first, in whichever folder.
+
+    Whoever may make that folder again, once it is gone, could have us import what he likes.
+    """
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before

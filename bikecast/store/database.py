@@ -178,6 +178,18 @@ class Store:
         with transaction(self.url) as connection:
             return hours.covered(connection, system_id)
 
+    def data_end(self, system_id: str) -> datetime:
+        """The end of the last covered day, local civil time without offset.
+
+        :raises InputError: before the first import.
+        """
+        days = self.coverage(system_id)
+        if not days:
+            raise InputError(
+                f"{system_id} has no trips yet", hint="run `bikecast import trips` first"
+            )
+        return datetime.combine(days[-1][1] + timedelta(days=1), datetime.min.time())
+
     def hourly(self, system_id: str) -> pl.DataFrame:
         """``station_id, hour, pickups, returns``: zeros only where an import covers the hour."""
         with transaction(self.url) as connection:
@@ -208,12 +220,7 @@ class Store:
         the data there is weather where a forecast of it was stored.
         """
         system = self.system(system_id)
-        days = self.coverage(system_id)
-        if not days:
-            raise InputError(
-                f"{system_id} has no trips yet", hint="run `bikecast import trips` first"
-            )
-        end = datetime.combine(days[-1][1] + timedelta(days=1), datetime.min.time())
+        end = self.data_end(system_id)
         history = build_history(self.hourly(system_id), system, self.stations(system_id), as_of=end)
         frame = self.weather(system_id)
         local = pl.col("hour").dt.convert_time_zone(system.timezone).dt.replace_time_zone(None)

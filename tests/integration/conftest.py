@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import polars as pl
 import pytest
 from city import CITY, HEADER, LEGACY, old_ride, ride, write
+from disks import full_disk
 from postgres import OwnPostgres
 from typer.testing import CliRunner
 
@@ -28,6 +29,13 @@ def server(tmp_path_factory):
     """A PostgreSQL that tests kill and freeze, and leave as it was."""
     with OwnPostgres(tmp_path_factory.mktemp("own")) as server:
         yield server
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own, full."""
+    with full_disk(tmp_path / "disk") as place:
+        yield place
 
 
 @pytest.fixture

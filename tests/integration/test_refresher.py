@@ -4,8 +4,11 @@ import os
 import socket
 import subprocess
 import sys
-from datetime import datetime, timedelta
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -13,8 +16,12 @@ from fakes import NEW_YORK
 from live import live, made_up_city, until
 from postgres import OwnPostgres
 from tracking import tracking_server
+from typer.testing import CliRunner
 
+from bikecast.cli import app, models
 from bikecast.collect import import_panel
+from bikecast.errors import Unavailable
+from bikecast.forecast import issue_forecast
 from bikecast.history import build_history
 from bikecast.models import MODELS
 from bikecast.models.base import Grid
@@ -83,3 +90,60 @@ def test_the_refresher_issues_again_once_mlflow_is_back(
             refresher.terminate()
             refresher.wait(60)
     assert log.read_text().count(GONE) == 1
+
+
+NOW = datetime(2018, 5, 22, 12, tzinfo=UTC)
+
+
+def test_neither_what_is_new_already_nor_what_cannot_be_had_costs_the_history(
+    server: OwnPostgres, filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is long, and is read where there is something to forecast and a model to do it."""
+    database = ensure_database(server.url, f"mlflow_{tmp_path.name}")
+    registry = Registry(database, "bike-demand-forecaster", tmp_path / "models")
+    promote_a_model(registry)
+    issue = issue_forecast(filled, registry, NEW_YORK.system_id, NOW)
+    monkeypatch.delattr(Store, "history")
+    assert issue_forecast(filled, registry, NEW_YORK.system_id, NOW) == issue
+    promote_a_model(registry)
+    (tmp_path / "models").rename(tmp_path / "away")
+    with pytest.raises(Unavailable):
+        issue_forecast(filled, registry, NEW_YORK.system_id, NOW)
+
+
+class Enough(Exception):
+    """So that a refresher ends."""
+
+
+def after_three_rounds(pauses: list[float]) -> Callable[[float], None]:
+    """A sleep that takes no time and writes down how long it was to be."""
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise Enough
+
+    return sleep
+
+
+def test_a_full_disk_is_waited_out_at_the_usual_pace(
+    server: OwnPostgres,
+    filled: Store,
+    disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told once; room is not made within seconds, as a server is back."""
+    database = ensure_database(server.url, f"mlflow_{tmp_path.name}")
+    promote_a_model(Registry(database, "bike-demand-forecaster", tmp_path / "models"))
+    pauses: list[float] = []
+    monkeypatch.setenv("BIKECAST_DATABASE_URL", filled.url)
+    monkeypatch.setenv("BIKECAST_MLFLOW_TRACKING_URI", database)
+    monkeypatch.setattr(models, "time", SimpleNamespace(sleep=after_three_rounds(pauses)))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    # What the command sets must not outlast the test.
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "2")
+    found = CliRunner().invoke(app, ["forecast", "--every", "10m"])
+    assert isinstance(found.exception, Enough) and pauses == [600, 600, 600]
+    assert found.stderr.count("no room left") == 1

@@ -1,5 +1,8 @@
 """The registry on a real MLflow, whose tables are in a real PostgreSQL."""
 
+import errno
+import os
+import sys
 import tempfile
 from datetime import datetime, timedelta
 
@@ -8,9 +11,9 @@ import polars as pl
 import pytest
 from tracking import tracking_server
 
-from bikecast.errors import InputError, Refused, Unavailable, UnknownName
+from bikecast.errors import DiskFull, InputError, OtherRelease, Refused, Unavailable, UnknownName
 from bikecast.history import build_history
-from bikecast.models import MODELS
+from bikecast.models import MODELS, naive
 from bikecast.models.base import Grid
 from bikecast.promote import promote, rollback, validate
 from bikecast.records import System
@@ -92,6 +95,60 @@ def test_the_way_back_needs_no_file_that_cannot_be_had(registry, tmp_path):
     with pytest.raises(Unavailable):
         promote(registry, third.version)
     assert rollback(registry).version == first.version
+
+
+def test_a_loaded_model_leaves_no_way_to_import_from_its_folder(registry, monkeypatch):
+    """Whoever made it again, once it is gone, would be imported from first."""
+    before = list(sys.path)
+    version = registry.register(fitted(), run())
+    registry.load(version)
+    assert sys.path == before
+    with monkeypatch.context() as patch:
+        patch.delattr(naive, "SeasonalNaive")
+        with pytest.raises(OtherRelease):
+            registry.load(version)
+    assert sys.path == before
+
+
+def found_before(patch, disk):
+    """Temporary files went there before it was full."""
+    patch.setattr(tempfile, "tempdir", str(disk))
+
+
+def looked_for(patch, disk):
+    """Where temporary files may go is tried out now."""
+    patch.setattr(tempfile, "tempdir", None)
+    patch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(disk)])
+
+
+@pytest.mark.parametrize("folder", [found_before, looked_for])
+def test_no_room_for_a_model_is_not_an_mlflow_that_is_gone(registry, disk, monkeypatch, folder):
+    """It is said in the same words each time; the way back needs no room, the way forward does."""
+    scores = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
+    first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
+    registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
+    third = registry.register(fitted(), run(model="mean4w", **scores))
+    with monkeypatch.context() as patch:
+        folder(patch, disk)
+        said = set()
+        for verb in (registry.load, registry.load, lambda v: promote(registry, v.version)):
+            with pytest.raises(DiskFull, match="no room left for the files.*TMPDIR") as error:
+                verb(third)
+            said.add(str(error.value))
+        assert len(said) == 1
+        assert rollback(registry).version == first.version
+
+
+def test_a_quota_is_a_full_disk(registry, monkeypatch):
+    """Who may write no more here is not told that MLflow is gone."""
+    version = registry.register(fitted(), run())
+
+    def refuse(*_, **__):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(DiskFull, match="no room left"):
+        registry.load(version)
 
 
 @pytest.fixture

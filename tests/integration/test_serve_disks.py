@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from disks import fill
 from fakes import NEW_YORK
 from live import WORKERS, issue, live, made_up_city, under_load, until
 from postgres import OwnPostgres
@@ -30,32 +29,6 @@ exec "$@"
 def filled(server: OwnPostgres, tmp_path: Path) -> Store:
     """The made-up city with a forecast."""
     return made_up_city(server.url, tmp_path)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own, full."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    mounted = subprocess.run(words, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    try:
-        fill(place)
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> None:
-    """To the last byte."""
-    with (disk / "filler").open("ab", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return
 
 
 def kept(disk: Path, store: Store) -> str | None:
