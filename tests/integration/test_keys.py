@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
 from fakes import NEW_YORK, doubling, published, seen
+from postgres import database_gone
 from proxied import free_port, proxied
 
 from bikecast.collect import import_stations
@@ -116,26 +116,6 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 def make_key(run: Callable[..., Any], name: str) -> dict[str, str]:
     """A new key as the headers that it is sent in."""
     return {"Authorization": f"Bearer {run('keys', 'create', name).stdout.strip()}"}
-
-
-@contextmanager
-def database_gone(url: str) -> Iterator[None]:
-    """Close a database to everybody and end all connections to it."""
-    name = sa.make_url(url).database
-    admin = sa.create_engine(
-        sa.make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
-        connection.execute(
-            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
-            {"name": name},
-        )
-        try:
-            yield
-        finally:
-            connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
-    admin.dispose()
 
 
 def test_keys_are_made_listed_and_revoked(run: Callable[..., Any], rows: Any) -> None:

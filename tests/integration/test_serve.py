@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from fakes import NEW_YORK, FakeSource, doubling, forecast_rows, published, seen
 from live import children
+from postgres import database_gone
 
 from bikecast.collect import import_stations
 from bikecast.serve.source import StoreSource, TableSource
@@ -317,26 +318,6 @@ def test_without_the_database_nothing_else_is_served(
         process = by_command(url, tmp_path, system)
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 3 and "serving" not in told
-
-
-@contextmanager
-def database_gone(url: str) -> Iterator[None]:
-    """Close a database to everybody and end all connections to it."""
-    name = sa.make_url(url).database
-    admin = sa.create_engine(
-        sa.make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
-        connection.execute(
-            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
-            {"name": name},
-        )
-        try:
-            yield
-        finally:
-            connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
-    admin.dispose()
 
 
 def test_a_worker_that_ends_leaves_its_parents_database_alone(tmp_path: Path) -> None:

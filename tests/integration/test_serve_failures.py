@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 SILENT = "the database does not answer"
 DAY = 86_400
 DEADLINE = 30  # seconds for what takes milliseconds
-CONNECT = 30  # seconds until who connects gives up: many more than a start takes beside
+CONNECT = 20  # seconds until who connects gives up: many more than a start takes beside
 
 
 @pytest.fixture(scope="module")
