@@ -184,7 +184,7 @@ def test_explanations_leave_threads_for_look_ups():
     ]
     for thread in waiting:
         thread.start()
-        held.acquire(timeout=30)
+        assert held.acquire(timeout=30)
     assert explainer.explain(table, 1, [0]) == (None, stored.BUSY)
     hold.set()
     for thread in waiting:

@@ -30,12 +30,18 @@ def pair() -> Iterator[Pair]:
         yield ours, theirs
 
 
+def begun(connection: socket.socket) -> tuple[Clock, Deadlines]:
+    """A request begins on a connection, and a clock at 0."""
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    deadlines.begin(connection)
+    return clock, deadlines
+
+
 def test_who_is_late_is_read_no_more_and_still_answered(pair: Pair) -> None:
     """So that he is told."""
     ours, theirs = pair
-    clock = Clock()
-    deadlines = Deadlines(clock)
-    deadlines.begin(ours)
+    clock, deadlines = begun(ours)
     clock.now = SENT_WITHIN
     deadlines.enforce()
     theirs.sendall(b"half a ")
@@ -50,9 +56,7 @@ def test_who_is_late_is_read_no_more_and_still_answered(pair: Pair) -> None:
 def test_who_does_not_take_the_answer_is_hung_up_on(pair: Pair) -> None:
     """Whoever waits for him to take it goes on."""
     ours, theirs = pair
-    clock = Clock()
-    deadlines = Deadlines(clock)
-    deadlines.begin(ours)
+    clock, deadlines = begun(ours)
     clock.now = TAKEN_WITHIN + 1
     deadlines.enforce()
     with pytest.raises(OSError):
@@ -63,9 +67,7 @@ def test_who_does_not_take_the_answer_is_hung_up_on(pair: Pair) -> None:
 def test_a_request_that_is_over_has_no_deadline(pair: Pair) -> None:
     """Its connection may be idle for longer; one that is closed hurts nobody."""
     ours, theirs = pair
-    clock = Clock()
-    deadlines = Deadlines(clock)
-    deadlines.begin(ours)
+    clock, deadlines = begun(ours)
     deadlines.end(ours)
     clock.now = TAKEN_WITHIN + 1
     deadlines.enforce()
