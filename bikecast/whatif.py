@@ -19,35 +19,32 @@ from bikecast.errors import InputError, NotLearned
 from bikecast.explanation import LAST_DECIMAL
 from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs
-from bikecast.features.sky import COLUMNS, Sky
+from bikecast.features.sky import Sky
 from bikecast.history import Floats
-from bikecast.models.base import Askable, Explainable, Prediction
+from bikecast.models.base import Askable, Explainable, Prediction, UnderSky
 from bikecast.records import WEATHER
 
 NEEDED = ("temperature", "precipitation")
 """Without both, a model takes an hour for one without weather."""
-
-_SKY = slice(NAMES.index(COLUMNS[0]), NAMES.index(COLUMNS[-1]) + 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What a model saw of a station, ready to be asked.
 
-    :param values: [hours, targets, features]; :param level: bikes per hour, [hours, targets].
+    :param rows: an hour's targets, hour after hour.
     :param balance: what the model's means were multiplied by to be the forecast, [hours, targets].
     """
 
-    values: Floats
-    level: Floats
+    rows: UnderSky
     balance: Floats
     sky: Sky
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        arrays = self.values, self.level, self.balance, self.sky.hourly, self.sky.usual
-        return sum(array.nbytes for array in arrays)
+        arrays = self.balance, self.sky.hourly, self.sky.usual
+        return self.rows.nbytes + sum(array.nbytes for array in arrays)
 
 
 def asks_weather(model: Explainable) -> Askable:
@@ -79,16 +76,16 @@ def seen(model: Askable, inputs: Inputs, means: NDArray[np.floating]) -> Seen:
             "the forecast was issued by a release with other features, or that kept no weather",
             hint="issue it anew: `bikecast forecast`",
         )
-    own = model.means(inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel())
-    own = own.reshape(inputs.level.shape)
+    flat = inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel()
+    own = model.means(*flat).reshape(inputs.level.shape)
     # Where they differ by their last decimal alone, nothing was done to the forecast.
     same = np.isnan(means) | (np.abs(means - own) < LAST_DECIMAL)
     balance = np.where(same, 1, means / own).astype(np.float32)
-    return Seen(inputs.values, inputs.level, balance, inputs.sky)
+    return Seen(model.under_sky(*flat), balance, inputs.sky)
 
 
 def what_if(
-    model: Askable, seen: Seen, step: int, weather: dict[str, float]
+    seen: Seen, step: int, weather: dict[str, float]
 ) -> tuple[Prediction, dict[str, float | None]]:
     """An hour's forecast with other weather, [targets], and the weather that it is of.
 
@@ -97,17 +94,20 @@ def what_if(
     :raises NotLearned: where too little is known of the weather to ask the model.
     """
     above = seen.sky.weather(step).copy()
-    used = {name: _shortest(value) for name, value in zip(WEATHER, above, strict=True)} | weather
-    for name, value in weather.items():
-        above[WEATHER.index(name)] = value
+    used: dict[str, float | None] = {}
+    for i, name in enumerate(WEATHER):
+        if name in weather:
+            above[i] = used[name] = weather[name]
+        else:
+            used[name] = _shortest(above[i])
     if unknown := [name for name in NEEDED if used[name] is None]:
         raise NotLearned(
             f"nothing is known of the {' and the '.join(unknown)} of this hour",
             hint="give it in `weather` as well",
         )
-    values = seen.values[step].copy()
-    values[:, _SKY] = seen.sky.columns(step, above)
-    return model.again(values, seen.level[step], seen.balance[step]), used
+    targets = len(seen.balance[step])
+    rows = slice(step * targets, (step + 1) * targets)
+    return seen.rows.again(rows, seen.sky.columns(step, above), seen.balance[step]), used
 
 
 def _shortest(value: np.float32) -> float | None:

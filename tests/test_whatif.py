@@ -55,7 +55,7 @@ def test_the_weather_of_the_table_gives_its_forecast(model):
     misses = 0
     for step in range(168):
         own = dict(zip(WEATHER, known.sky.weather(step).tolist(), strict=True))
-        found, used = what_if(restored, known, step, own)
+        found, used = what_if(known, step, own)
         assert found.mean == pytest.approx(means[step], abs=1e-3)
         assert np.abs(found.quantiles - quantiles[step]).max() <= 1
         misses += (found.quantiles != quantiles[step]).sum()
@@ -68,7 +68,7 @@ def test_other_weather_gives_what_its_forecast_would_have_been(model, step):
     """As the model says itself, had that been forecast; reconciled as the table was."""
     restored, known, _, _ = stored(model)
     given = {"temperature": 27.0, "precipitation": 4.5}
-    found, used = what_if(restored, known, step, given)
+    found, used = what_if(known, step, given)
     grid = HISTORY.weather.at(ORIGIN, np.arange(ORIGIN + 200))
     for name, value in given.items():
         grid[ORIGIN + step, WEATHER.index(name)] = value
@@ -85,21 +85,20 @@ def test_other_weather_gives_what_its_forecast_would_have_been(model, step):
 def test_what_was_seen_is_not_changed_by_a_question(model):
     """The next one is of the same hour as it was."""
     restored, known, _, _ = stored(model)
-    first = what_if(restored, known, 3, {"temperature": 5.0})[0].mean
-    what_if(restored, known, 3, {"temperature": 35.0, "precipitation": 10.0})
-    assert np.array_equal(what_if(restored, known, 3, {"temperature": 5.0})[0].mean, first)
+    first = what_if(known, 3, {"temperature": 5.0})[0].mean
+    what_if(known, 3, {"temperature": 35.0, "precipitation": 10.0})
+    assert np.array_equal(what_if(known, 3, {"temperature": 5.0})[0].mean, first)
 
 
 def test_where_no_weather_was_known_all_that_is_needed_must_be_given(model):
     """A model would take the hour for one without weather, and ignore what is given."""
     restored, known, means, _ = stored(model, replace(HISTORY, weather=None))
     with pytest.raises(NotLearned, match="nothing is known of the precipitation of this hour"):
-        what_if(restored, known, 12, {"temperature": 20.0})
+        what_if(known, 12, {"temperature": 20.0})
     with pytest.raises(NotLearned, match="temperature and the precipitation"):
-        what_if(restored, known, 12, {"humidity": 20.0})
+        what_if(known, 12, {"humidity": 20.0})
     dry, wet = (
-        what_if(restored, known, 12, {"temperature": 20.0, "precipitation": rain})
-        for rain in (0.0, 12.0)
+        what_if(known, 12, {"temperature": 20.0, "precipitation": rain}) for rain in (0.0, 12.0)
     )
     assert wet[1] == dict.fromkeys(WEATHER, None) | {"temperature": 20.0, "precipitation": 12.0}
     assert (wet[0].mean != dry[0].mean).all()
@@ -108,7 +107,8 @@ def test_where_no_weather_was_known_all_that_is_needed_must_be_given(model):
 def test_hours_without_a_forecast_need_no_balance(model):
     """A target that is not counted, and the hour that spring skips."""
     restored, known, means, _ = stored(model)
-    inputs = Inputs(NAMES, known.values, known.level, known.sky)
+    rows = model.inputs(HISTORY, np.array([ORIGIN]), 168)
+    inputs = Inputs(NAMES, rows.values[:, STATION], rows.level[:, STATION], known.sky)
     lacking = seen(restored, inputs, np.full_like(means, np.nan))
     assert (lacking.balance == 1).all()
 

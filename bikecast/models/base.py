@@ -130,9 +130,23 @@ class Askable(Explainable, Protocol):
         """
         ...
 
-    def again(self, values: Floats, level: Floats, balance: Floats) -> Prediction:
-        """Forecasts of a few rows that know their weather: [rows], and their quantiles.
+    def under_sky(self, values: Floats, level: Floats) -> "UnderSky":
+        """The same rows, ready to be asked with other weather: all else is computed once."""
+        ...
 
-        :param balance: what each mean is multiplied by, as reconciling did with the day's.
+
+class UnderSky(Protocol):
+    """Rows of inputs of which only the weather is open."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        ...
+
+    def again(self, rows: slice, sky: Floats, balance: Floats) -> Prediction:
+        """Forecasts of a few of the rows, of one hour: [rows], and their quantiles.
+
+        :param sky: ``bikecast.features.sky.COLUMNS`` of that hour.
+        :param balance: what each mean is multiplied by, as reconciling did with the day's, [rows].
         """
         ...

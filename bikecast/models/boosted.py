@@ -1,5 +1,6 @@
 """Gradient-boosted trees on counts, all stations and both targets in one model."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from bikecast.features import NAMES
 from bikecast.features.groups import membership
 from bikecast.features.recent import FRESH_HOURS
+from bikecast.features.sky import COLUMNS
 from bikecast.history import Floats
 from bikecast.models.base import Arrays, Grid
 from bikecast.models.onnx import margins, session
@@ -24,6 +26,7 @@ FEATURES = tuple(name for name in NAMES if name not in _LEFT_OUT)
 _COLUMNS = np.array([NAMES.index(name) for name in FEATURES])
 # XGBoost's last column is the level and what the trees add to it on the whole.
 _MEMBERSHIP = membership((*FEATURES, "log_level"))
+_SKY = slice(FEATURES.index(COLUMNS[0]), FEATURES.index(COLUMNS[-1]) + 1)
 HALF_LIFE_DAYS = 180
 HALF_LIFE_WITH_WEATHER = 365
 """What rain does to riders changes less than where they ride: with observed weather, day-ahead MAE
@@ -45,6 +48,28 @@ SHORT: dict[str, Any] = {"colsample_bytree": 0.6}
 SHORT_ROUNDS = 800
 """While the last hours still tell much, there is more to learn: two hours ahead MAE 3.23 with 400
 rounds of the others, 3.19 with these (New York, before 2018-07-16)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TreesUnderSky:
+    """Rows of which only the weather is open.
+
+    :param values: ``FEATURES`` of the rows.
+    """
+
+    session: "InferenceSession"
+    values: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.values.nbytes
+
+    def changes(self, rows: slice, sky: Floats) -> Floats:
+        """As :meth:`bikecast.models.learned.Open.changes`."""
+        seen = self.values[rows].copy()
+        seen[:, _SKY] = sky
+        return margins(self.session, seen)
 
 
 class Trees:
@@ -96,6 +121,10 @@ class Trees:
             seen, base_margin=np.log(level), validate_features=False
         )
         return found
+
+    def under_sky(self, values: Floats, level: Floats) -> "TreesUnderSky":
+        """The same rows, with the weather open."""
+        return TreesUnderSky(self._session, values[:, _COLUMNS])
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """TreeSHAP (Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9), 3 ms a row.

@@ -65,14 +65,18 @@ def quantiles(
     chances up.
 
     :param mean: [...]; :param alpha: dispersions that broadcast to it, such as one of each target.
+    :param levels: the same for all; or, of up to ``FEW`` means [n], those of each, [n, levels].
     """
     mu = np.minimum(np.maximum(mean, LEAST_MEAN), MOST_MEAN).ravel()
     if np.shape(alpha) != mean.shape:
         alpha = np.broadcast_to(alpha, mean.shape)
     spread = np.minimum(np.maximum(alpha, _SPREAD[0]), _SPREAD[1]).ravel()
-    wanted, shape = np.asarray(levels, float), (*mean.shape, len(levels))
-    if mu.size <= FEW and mu.max(initial=0) < FEW_BIKES:
-        return _of_few(*_size_and_p(mu, spread), wanted).astype(np.float32).reshape(shape)
+    wanted = np.asarray(levels, float)
+    shape = (*mean.shape, wanted.shape[-1])
+    if mu.size <= FEW:
+        size, p = _size_and_p(mu, spread)
+        few = _of_few if mu.max(initial=0) < FEW_BIKES else _exact
+        return few(wanted, size[:, None], p[:, None]).astype(np.float32).reshape(shape)
     cell = np.rint(np.log(mu) / MEAN_STEP) * 1_000 + np.rint(np.log(spread) / ALPHA_STEP)
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
     size, p = _size_and_p(mu[first], spread[first])
@@ -90,18 +94,21 @@ def _size_and_p(
     return size, size / (size + at)
 
 
-def _of_few(size: NDArray[np.floating], p: NDArray[np.floating], levels: Exact) -> Exact:
+def _of_few(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:
     """Quantiles of a few negative binomials: the counts up to which their chances reach levels.
 
     Each count's chance is that of the one before times a factor.
     """
-    r, p = np.asarray(size, float)[:, None], np.asarray(p, float)[:, None]
+    r, p = np.asarray(size, float), np.asarray(p, float)
+    each = levels if levels.ndim > 1 else [levels] * len(r)
+    most_likely = levels.max(initial=0)
     for most in (64, 256, 1_024, 4_096):
         counts = _COUNTS[: most - 1]
         factors = (counts + (r - 1)) * ((1 - p) / counts)
         chances = np.concatenate([p**r, factors], axis=1).cumprod(axis=1).cumsum(axis=1)
-        if (chances[:, -1] >= levels.max()).all():
-            return np.array([row.searchsorted(levels) for row in chances], float)
+        if chances[:, -1].min(initial=1) >= most_likely:
+            pairs = zip(chances, each, strict=True)
+            return np.array([row.searchsorted(own) for row, own in pairs], float)
     return _exact(levels, r, p)
 
 

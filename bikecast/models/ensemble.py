@@ -1,8 +1,10 @@
 """Several forecasters in one: each is wrong in its own way, and their mean less than any."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bikecast.features import NAMES
 from bikecast.features.groups import membership
@@ -10,7 +12,7 @@ from bikecast.features.recent import FRESH_HOURS
 from bikecast.history import Floats
 from bikecast.models.base import Arrays, part, within
 from bikecast.models.boosted import Trees
-from bikecast.models.learned import Learner, Task
+from bikecast.models.learned import Learner, Open, Task
 from bikecast.models.network import Network
 from bikecast.models.rows import Rows, filled
 from bikecast.models.statistical import CountRegression
@@ -38,6 +40,30 @@ WEIGHTS_WITH_WEATHER: Final = (0.4, 0.1, 0.5, 0.0)
 """After a year. Day-ahead 3.392, with ``WEIGHTS_SHORT`` 3.394."""
 _SHARE = NAMES.index("share")
 _OF_SHARE = membership(["share"])
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleUnderSky:
+    """Rows of which only the weather is open: each member's, and what the level by shares adds.
+
+    :param members: weights, which add up to 1 with that of the level by shares.
+    :param fixed: [rows].
+    """
+
+    members: tuple[tuple[float, Open], ...]
+    fixed: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.fixed.nbytes + sum(member.nbytes for _, member in self.members)
+
+    def changes(self, rows: slice, sky: Floats) -> NDArray[np.floating]:
+        """As :meth:`bikecast.models.learned.Open.changes`."""
+        found: NDArray[np.floating] = self.fixed[rows]
+        for weight, member in self.members:
+            found = found + weight * member.changes(rows, sky)
+        return found
 
 
 class Ensemble:
@@ -73,6 +99,17 @@ class Ensemble:
         ]
         found: Floats = np.exp(sum(logs)).astype(np.float32)
         return found
+
+    def under_sky(self, values: Floats, level: Floats) -> "EnsembleUnderSky":
+        """The same rows, with the weather open."""
+        *own, shares = self.weights
+        members = tuple(
+            (weight, member.under_sky(values, level))
+            for weight, member in zip(own, self._members().values(), strict=True)
+            if weight
+        )
+        fixed = shares * np.log(level_by_shares(values, level) / level)
+        return EnsembleUnderSky(members, fixed.astype(np.float32))
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """The members' explanations, weighted as they are."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bikecast.errors import InputError, OtherRelease
 from bikecast.features import NAMES, Features, features, pairs
@@ -26,7 +27,7 @@ from bikecast.models.rows import (
     predict_rows,
     without_weather,
 )
-from bikecast.models.spread import Spread, fit_spread
+from bikecast.models.spread import Exact, Spread, fit_spread
 from bikecast.records import QUANTILES
 
 LEAST_DAYS = 14
@@ -57,6 +58,22 @@ class Task:
     weather: bool
 
 
+class Open(Protocol):
+    """Rows of features of which only the columns of the weather are open."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        ...
+
+    def changes(self, rows: slice, sky: Floats) -> NDArray[np.floating]:
+        """How far off the level is: logarithms of factors of some of the rows, [rows].
+
+        :param sky: ``bikecast.features.sky.COLUMNS``, the same of all these rows.
+        """
+        ...
+
+
 class Learner(Protocol):
     """What learns from rows of features how far the level is off."""
 
@@ -71,6 +88,10 @@ class Learner(Protocol):
 
     def means(self, values: Floats, level: Floats) -> Floats:
         """Bikes per hour of rows of features [rows, features] with these levels [rows]."""
+        ...
+
+    def under_sky(self, values: Floats, level: Floats) -> Open:
+        """The same rows, with the weather open."""
         ...
 
     def explain(self, values: Floats, level: Floats) -> Floats:
@@ -114,6 +135,31 @@ def restored(learner: Learner, arrays: Arrays, weather: bool) -> Fitted:
     errors = part(arrays, "errors")
     spread = Spread(errors["coefficients"], errors["edges"], errors["levels"])
     return Fitted(learner, spread, float(errors["shrunk"]), weather)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedUnderSky:
+    """Rows of which only the weather is open, and how sure a learner is of them.
+
+    :param fixed: what the dispersions are made of beside the means; :param level: [rows].
+    """
+
+    learner: Open
+    spread: Spread
+    fixed: Exact
+    level: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.learner.nbytes + self.fixed.nbytes + self.level.nbytes
+
+    def again(self, rows: slice, sky: Floats, balance: Floats) -> Prediction:
+        """As :meth:`bikecast.models.base.UnderSky.again`."""
+        own = self.level[rows] * np.exp(self.learner.changes(rows, sky))
+        mean = (own * balance).astype(np.float32)
+        alpha = self.spread.again(self.fixed[rows], own)
+        return Prediction(mean, self.spread.quantiles(mean, alpha))
 
 
 class LearnedForecaster:
@@ -224,13 +270,15 @@ class LearnedForecaster:
         found: Floats = self._mean_and_spread(values, level)[:, 0]
         return found
 
-    def again(self, values: Floats, level: Floats, balance: Floats) -> Prediction:
-        """Forecasts of a few rows that know their weather."""
+    def under_sky(self, values: Floats, level: Floats) -> "LearnedUnderSky":
+        """The same rows, ready to be asked with other weather."""
         fitted = self._fitted[True]
-        own = fitted.learner.means(values, level)
-        mean = own * balance
-        alpha = fitted.spread.dispersion(values, own)
-        return Prediction(mean, fitted.spread.quantiles(mean, alpha))
+        return LearnedUnderSky(
+            fitted.learner.under_sky(values, level),
+            fitted.spread,
+            fitted.spread.fixed(values),
+            level,
+        )
 
     def _mean_and_spread(self, values: Floats, level: Floats) -> Floats:
         return self._each(values, level, _mean_and_spread)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bikecast.features import NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
 from bikecast.features.recent import FRESH_HOURS, SYSTEM_NOW, SYSTEM_WINDOWS
-from bikecast.features.sky import RAIN
+from bikecast.features.sky import COLUMNS, RAIN
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays, Grid, part, within
 from bikecast.models.rows import Rows, cut, filled, recency
@@ -46,6 +46,7 @@ _LEFT_OUT = ("hour", "weekday", "yearday", "station", *_SYSTEM, *SYSTEM_NOW)
 _PLAIN = [name for name in NAMES if name not in _LEFT_OUT]
 _OF_STATION = membership(["station"])[0]
 _YEAR = 365.25
+_RAIN_OF_SKY = np.array([COLUMNS.index(name) for name in RAIN])
 _ONE_OF = {count: np.eye(count, dtype=np.float32) for count in (24, 7)}
 
 
@@ -143,6 +144,39 @@ def together(networks: list[Layers]) -> Layers:
     return Layers(weights, tuple(bias[:, None] for bias in biases), own)
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkUnderSky:
+    """Rows of which only the weather is open.
+
+    :param layers: of several networks at once.
+    :param fixed: what all else makes the first layer say, [networks, rows, outputs].
+    :param first: weights of the weather in it, [networks, columns, outputs].
+    :param centre: … and ``scale`` of the columns.
+    """
+
+    layers: Layers
+    fixed: Floats
+    first: Floats
+    centre: Floats
+    scale: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.fixed.nbytes
+
+    def changes(self, rows: slice, sky: Floats) -> Floats:
+        """As :meth:`bikecast.models.learned.Open.changes`."""
+        raw = sky.copy()
+        raw[_RAIN_OF_SKY] = np.log1p(np.maximum(raw[_RAIN_OF_SKY], 0))
+        x = cut(filled((raw - self.centre) / self.scale), MOST_DEVIATIONS)
+        said = self.fixed[:, rows] + (x @ self.first)[:, None]
+        for w, b in zip(self.layers.weights[1:], self.layers.biases[1:], strict=True):
+            said = np.maximum(said, 0) @ w + b
+        found: Floats = cut(said[..., 0].sum(axis=0) / len(said), MOST_CHANGE)
+        return found
+
+
 class Network:
     """Learns with Poisson loss by how much the level is off; the level is the offset.
 
@@ -221,6 +255,17 @@ class Network:
         change = self._change(self._scaled(inputs(values, self._short)), self._whose(values))
         found: Floats = (level * np.exp(cut(change, MOST_CHANGE))).astype(np.float32)
         return found
+
+    def under_sky(self, values: Floats, level: Floats) -> "NetworkUnderSky":
+        """The same rows, with the weather open."""
+        layers = self._together or together(self.layers)
+        names = columns_of(self._short)
+        sky = slice(names.index(COLUMNS[0]), names.index(COLUMNS[-1]) + 1)
+        x = self._scaled(inputs(values, self._short))
+        x[:, sky] = 0
+        first = layers.weights[0]
+        fixed = x @ first + layers.biases[0] + layers.parts(self._whose(values))
+        return NetworkUnderSky(layers, fixed, first[:, sky], self.centre[sky], self.scale[sky])
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Integrated gradients from the mean row of a station that nobody knows.

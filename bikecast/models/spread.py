@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bikecast.features import NAMES
 from bikecast.history import Floats
-from bikecast.models.counts import LEAST_MEAN, quantiles
+from bikecast.models.counts import FEW, LEAST_MEAN, quantiles
 from bikecast.models.rows import filled
 from bikecast.records import QUANTILES
 
@@ -52,9 +52,20 @@ class Spread:
         """NB2's alpha of rows of features with these means: [rows]."""
         return _alpha(_columns(values, mean), self.coefficients).astype(np.float32)
 
-    def quantiles(self, mean: Floats, alpha: Floats) -> Floats:
+    def fixed(self, values: Floats) -> Exact:
+        """What rows say of their dispersion beside their means: [rows]."""
+        found: Exact = _columns(values, np.ones(len(values), np.float32)) @ self.coefficients
+        return found
+
+    def again(self, fixed: Exact, mean: NDArray[np.floating]) -> Exact:
+        """:meth:`dispersion` of rows of which that is known."""
+        return _limited(fixed + self.coefficients[1] * _log(mean))
+
+    def quantiles(self, mean: Floats, alpha: NDArray[np.floating]) -> Floats:
         """Quantiles of forecasts [n] of these dispersions [n]: [n, ``QUANTILES``]."""
         part = np.searchsorted(self.edges, mean)
+        if len(mean) <= FEW:
+            return quantiles(mean, alpha, self.levels[part])
         out = np.empty((len(mean), len(QUANTILES)), np.float32)
         for i in set(part.tolist()):
             here = part == i
@@ -89,14 +100,22 @@ def _columns(values: Floats, mean: Floats) -> Exact:
 
     The hour of the day, working days and the square of the mean's logarithm made it worse.
     """
-    log_mean = np.log(np.maximum(mean, LEAST_MEAN))
+    log_mean = _log(mean)
     known = [values[:, _AT["returns"]], np.log1p(values[:, _AT["step"]])]
     perhaps = filled(np.concatenate([np.abs(values[:, _UNSURE]), values[:, _AS_THEY_ARE]], axis=1))
     return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps.T], axis=1).astype(float)
 
 
 def _alpha(columns: Exact, coefficients: Exact) -> Exact:
-    return np.asarray(np.exp(np.clip(columns @ coefficients, *LOG_ALPHA)))
+    return _limited(columns @ coefficients)
+
+
+def _limited(log_alpha: Exact) -> Exact:
+    return np.asarray(np.exp(np.minimum(np.maximum(log_alpha, LOG_ALPHA[0]), LOG_ALPHA[1])))
+
+
+def _log(mean: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.asarray(np.log(np.maximum(mean, LEAST_MEAN)))
 
 
 def _most_likely(columns: Exact, mu: Exact, y: Exact) -> Exact:

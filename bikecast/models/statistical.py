@@ -1,17 +1,18 @@
 """A count regression of statsmodels."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bikecast.features import LONGER, NAMES
 from bikecast.features.groups import ALL_IN_LEVEL, membership
 from bikecast.features.recent import STATION_WINDOWS, SYSTEM_WINDOWS
-from bikecast.features.sky import RAIN, RELATIVE
+from bikecast.features.sky import COLUMNS, RAIN
 from bikecast.history import Floats, Ints
 from bikecast.models.base import Arrays
 from bikecast.models.rows import Rows, cut, filled, recency
-from bikecast.records import WEATHER
 
 SEED = 1
 HALF_LIFE_DAYS = 180
@@ -45,9 +46,13 @@ _NEAR = [f"{what}_{side}" for what in ("holiday", "workday") for side in ("befor
 _DAY = _at("holiday", *_NEAR)
 _LONGER = _at(*LONGER)
 _RATIOS = _at("last_week", "yesterday", "missed")
-_WEATHER = _at(*WEATHER, *RELATIVE)
+_WEATHER = _at(*COLUMNS)
 _RAIN = _at(*RAIN)
-_WARMTH = _at("temperature", "temperature_day", "temperature_change")
+_WARM = ("temperature", "temperature_day", "temperature_change")
+_WARMTH = _at(*_WARM)
+_RAIN_OF_SKY, _WARMTH_OF_SKY = (
+    np.array([COLUMNS.index(name) for name in names]) for names in (RAIN, _WARM)
+)
 _COLUMN_OF = [NAMES.index("hour")] * 48 + [NAMES.index("returns"), NAMES.index("log_level")]
 _DAY_COLUMNS = slice(len(_COLUMN_OF), len(_COLUMN_OF) + len(_DAY))
 _COLUMN_OF += [*_DAY, *_PARTS, *_RATIOS, *_LONGER, *_LONGER, *_LONG, *_SHORT]
@@ -88,6 +93,34 @@ def design(values: Floats) -> Floats:
     ]
     known = filled(np.concatenate(columns, axis=1))
     return np.concatenate([known, sky], axis=1).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionUnderSky:
+    """Rows of which only the weather is open.
+
+    :param fixed: the sum of all other terms, :param workday: 1 or 0, [rows].
+    :param plain: coefficients of the weather, of the logarithm of rain and of the square of warmth,
+        and what counts for each where it is unknown, [2, terms]; :param by_day: on working days.
+    """
+
+    fixed: NDArray[np.float64]
+    workday: Floats
+    plain: NDArray[np.float64]
+    by_day: NDArray[np.float64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.fixed.nbytes + self.workday.nbytes
+
+    def changes(self, rows: slice, sky: Floats) -> NDArray[np.floating]:
+        """As :meth:`bikecast.models.learned.Open.changes`."""
+        rain = np.log1p(np.maximum(sky[_RAIN_OF_SKY], 0))
+        terms = np.concatenate([sky, rain, sky[_WARMTH_OF_SKY] ** 2])
+        said = np.array([filled(terms), np.isnan(terms)], float)
+        weather = np.vdot(self.plain, said) + np.vdot(self.by_day, said) * self.workday[rows]
+        return cut(self.fixed[rows] + weather, MOST_CHANGE)
 
 
 class CountRegression:
@@ -149,6 +182,21 @@ class CountRegression:
         change = cut(self._design(values) @ self.coefficients, MOST_CHANGE)
         found: Floats = (level * np.exp(change)).astype(np.float32)
         return found
+
+    def under_sky(self, values: Floats, level: Floats) -> "RegressionUnderSky":
+        """The same rows, with the weather open."""
+        columns = 2 * len(_WEATHER) + 2 * len(_RAIN) + len(_WARMTH)
+        fixed = design(values)[:, :-columns] @ self.coefficients[:-columns]
+        # What is unknown counts as its mean in the fit.
+        both = np.stack([self.coefficients, self.coefficients * self.centre])[:, -columns:]
+        ends = np.cumsum([len(_WEATHER)] * 2 + [len(_RAIN)] * 2)
+        weather, weather_by_day, rain, rain_by_day, warmth = np.split(both, ends, axis=1)
+        return RegressionUnderSky(
+            fixed=fixed,
+            workday=values[:, _AT["workday"]],
+            plain=np.concatenate([weather, rain, warmth], axis=1),
+            by_day=np.concatenate([weather_by_day, rain_by_day, np.zeros_like(warmth)], axis=1),
+        )
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Terms relative to their mean in the rows of the fit; what is cut, is cut of them all."""

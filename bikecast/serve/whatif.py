@@ -19,11 +19,10 @@ from bikecast.serve.table import DECIMALS, VALUES, ForecastTable
 from bikecast.serve.types import UsedWeather
 
 if TYPE_CHECKING:
-    from bikecast.models.base import Askable
     from bikecast.whatif import Seen
 
-MOST_BYTES: Final = 32_000_000
-"""Of what is kept of stations in each worker, 0.12 MB of each."""
+MOST_BYTES: Final = 48_000_000
+"""Of what is kept of stations in each worker, 0.5 MB of each."""
 PATIENCE: Final = 0.2
 """Seconds that a first question of a station waits for those of others."""
 
@@ -63,22 +62,16 @@ class WhatIf:
     def _ask(
         self, table: ForecastTable, station: int, step: int, weather: dict[str, float]
     ) -> tuple[NDArray[np.float64], UsedWeather]:
-        model, seen = self._at_hand(table, station) or self._fetched(table, station)
+        kept = self._kept.get(table.issue, _id(table, station))
+        seen = kept or self._fetched(table, station)
         from bikecast.whatif import what_if
 
-        found, used = what_if(model, seen, table.horizon(step) - 1, weather)
+        found, used = what_if(seen, table.horizon(step) - 1, weather)
         values = np.full((len(found.mean), len(VALUES)), np.nan)
         values[:, 0], values[:, 1:] = found.mean, found.quantiles
         return values.round(DECIMALS), cast("UsedWeather", used)
 
-    def _at_hand(self, table: ForecastTable, station: int) -> "tuple[Askable, Seen] | None":
-        model = self._stored.at_hand(table.issue)
-        seen = self._kept.get(table.issue, _id(table, station)) if model else None
-        if model is None or seen is None:
-            return None
-        return cast("Askable", model), seen
-
-    def _fetched(self, table: ForecastTable, station: int) -> "tuple[Askable, Seen]":
+    def _fetched(self, table: ForecastTable, station: int) -> "Seen":
         with self._stored.place(PATIENCE):
             from bikecast.whatif import asks_weather, seen
 
@@ -88,7 +81,7 @@ class WhatIf:
                 raise NotNow(NO_SKY)
             found = seen(model, inputs, _means(table, station, len(inputs.level)))
         self._kept.put(table.issue, _id(table, station), found)
-        return model, found
+        return found
 
 
 def _id(table: ForecastTable, station: int) -> str:

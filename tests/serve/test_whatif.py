@@ -252,7 +252,7 @@ def test_what_is_kept_is_bounded(asking, monkeypatch):
     """The station that was not asked for longest is forgotten first."""
     source = Counting()
     client, _ = asking(source)
-    monkeypatch.setattr(whatif, "MOST_BYTES", 150_000)
+    monkeypatch.setattr(whatif, "MOST_BYTES", 30_000)
     for station in ("A.10", "B", "B", "A.10", "A.10"):
         assert ask(client, station_id=station).status_code == 200
     assert source.asked == ["model", "A.10", "B", "A.10"]
