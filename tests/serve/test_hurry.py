@@ -1,11 +1,17 @@
-"""Whoever does not finish what he asks, or does not take the answer, holds no thread for ever."""
+"""Whoever does not finish what he asks, or does not take the answer, holds no thread for ever.
+
+And whoever has more connections lets others take the next one.
+"""
 
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from bikecast.serve.hurry import SENT_WITHIN, TAKEN_WITHIN, Deadlines
+from gunicorn.workers.gthread import ThreadWorker
+
+from bikecast.serve import hurry
+from bikecast.serve.hurry import SENT_WITHIN, TAKEN_WITHIN, Deadlines, PunctualWorker
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -77,3 +83,20 @@ def test_a_request_that_is_over_has_no_deadline(pair: Pair) -> None:
     clock.now *= 3
     ours.close()
     deadlines.enforce()
+
+
+@pytest.mark.parametrize(
+    ("connections", "waits"), [(0, []), (3, [3 * hurry.HANDICAP]), (999, [hurry.LONGEST_HANDICAP])]
+)
+def test_a_worker_with_connections_lets_others_be_first(
+    monkeypatch: pytest.MonkeyPatch, connections: int, waits: list[float]
+) -> None:
+    """The longer, the more it has, but never long."""
+    slept: list[float] = []
+    accepted: list[object] = []
+    monkeypatch.setattr(hurry.time, "sleep", slept.append)
+    monkeypatch.setattr(ThreadWorker, "accept", lambda worker, listener: accepted.append(listener))
+    worker = PunctualWorker.__new__(PunctualWorker)
+    worker.nr_conns = connections
+    worker.accept("listener")
+    assert slept == pytest.approx(waits) and accepted == ["listener"]
