@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from flask import Flask, Request, g, request
+from flask import Flask, Request, request
 
 from bikecast.config import Settings
 from bikecast.errors import InputError
 from bikecast.keys import fingerprint
+from bikecast.serve.around import noted
 from bikecast.serve.clients import Clients
 from bikecast.serve.cors import check_origins
 from bikecast.serve.known import KnownKeys
@@ -107,8 +108,8 @@ class Gate:
             self._refuse_without(given)
 
     def _limit_address(self, environ: Mapping[str, str]) -> None:
-        g.address = self._clients.of(environ)
-        self._limit(f"address {g.address}", self._settings.address_limit, g.address)
+        address = noted().address = self._clients.of(environ)
+        self._limit(f"address {address}", self._settings.address_limit, address)
 
     def _limit(self, client: str, limit: int, who: str) -> None:
         wait = self._limiter.admit(client, limit) if limit else None

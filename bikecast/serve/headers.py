@@ -1,23 +1,14 @@
-"""What answers carry beside their body: a request's name, and what browsers and caches may do."""
+"""What caches may keep of answers, and how answers are compressed."""
 
 import gzip
-import re
-import secrets
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
-from flask import Flask, Response, g, request
+from flask import Response, request
 
 from bikecast.serve.table import ForecastTable
 
-REQUEST_ID: Final = "X-Request-Id"
-SAFE: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-}
-"""For answers that no browser should run, frame or take for something else."""
 MAX_AGE: Final = 60
 """Seconds that a forecast may be kept before it is asked for again; a new one comes every ten
 minutes at most."""
@@ -27,37 +18,15 @@ LEVEL: Final = 1
 in 100 ms."""
 
 
-def attach(app: Flask) -> None:
-    """Give every request of an application a name, and every answer its headers."""
-
-    @app.before_request
-    def name() -> None:
-        given = request.headers.get(REQUEST_ID, "")
-        # It goes into logs: whoever asks must not write there what he likes.
-        known = re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", given)
-        g.request_id = given if known else secrets.token_hex(16)
-
-    @app.after_request
-    def complete(response: Response) -> Response:
-        response.headers[REQUEST_ID] = g.request_id
-        for key, value in SAFE.items():
-            response.headers.setdefault(key, value)
-        if "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = "no-store"
-        _compress(response)
-        return response
-
-
-def _compress(response: Response) -> None:
-    if "Content-Encoding" in response.headers:
-        return
-    body = response.get_data()
-    if len(body) < LEAST_COMPRESSED:
-        return
-    response.vary.add("Accept-Encoding")
-    if request.accept_encodings["gzip"] > 0:
-        response.set_data(gzip.compress(body, LEVEL, mtime=0))
-        response.headers["Content-Encoding"] = "gzip"
+def packed(content: bytes, status: int = 200, mimetype: str = "application/json") -> Response:
+    """An answer, compressed for who takes it so, where that saves a packet."""
+    response = Response(content, status, mimetype=mimetype)
+    if len(content) >= LEAST_COMPRESSED:
+        response.vary.add("Accept-Encoding")
+        if request.accept_encodings["gzip"] > 0:
+            response.set_data(gzip.compress(content, LEVEL, mtime=0))
+            response.headers["Content-Encoding"] = "gzip"
+    return response
 
 
 class Keeping:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final
 
-from flask import Flask, Response, g, request
+from flask import Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from bikecast import __version__
+from bikecast.serve.around import Notes
 from bikecast.serve.counting import FOLDER
 from bikecast.serve.current import CurrentTable
 
@@ -57,27 +58,18 @@ class Metrics:
         )
         self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
-    def attach(self, app: Flask) -> None:
-        """Count every request of an application, those without a route too."""
-
-        @app.before_request
-        def begin() -> None:
-            g.began, g.stale, g.what_ifs = perf_counter(), False, 0
-
-        @app.after_request
-        def count(response: Response) -> Response:
-            # By the route as it is written: whoever asks for a thousand paths makes no thousand
-            # series.
-            route = request.url_rule.rule if request.url_rule else NO_ROUTE
-            method = request.method if request.url_rule else NO_ROUTE
-            requests, seconds = self._of(route, method, response.status_code)
-            requests.inc()
-            seconds.observe(perf_counter() - g.began)
-            if g.stale and response.status_code == HTTPStatus.OK:
-                self._stale.inc()
-            if g.what_ifs:
-                self._what_ifs.inc(g.what_ifs)
-            return response
+    def count(self, asked: Request, notes: Notes, status: int) -> None:
+        """Count one request, when its answer starts."""
+        # By the route as it is written: whoever asks for a thousand paths makes no thousand series.
+        rule = asked.url_rule
+        route, method = (rule.rule, asked.method) if rule else (NO_ROUTE, NO_ROUTE)
+        requests, seconds = self._of(route, method, status)
+        requests.inc()
+        seconds.observe(perf_counter() - notes.began)
+        if notes.stale and status == HTTPStatus.OK:
+            self._stale.inc()
+        if notes.what_ifs:
+            self._what_ifs.inc(notes.what_ifs)
 
     def _of(self, route: str, method: str, status: int) -> tuple[Any, Any]:
         key = route, method, status

@@ -2,6 +2,8 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from bikecast.serve.problems import AMBIGUOUS_TIMESTAMP, INVALID_TIMESTAMP, Problem
@@ -13,6 +15,11 @@ _RFC3339 = re.compile(
 )
 
 
+_REMEMBERED: Final = 4096
+"""Moments: a week has 168 hours, which are asked for again and again."""
+
+
+@lru_cache(_REMEMBERED)
 def civil_hour(text: str, zone: ZoneInfo) -> datetime:
     """The civil hour that contains a moment, naive.
 

@@ -92,7 +92,7 @@ def test_workers_share_what_one_of_them_loaded(tmp_path: Path) -> None:
         current.refresh()
     assert source.loads == 1
     tables = [current.table for current in workers]
-    assert all(table and isinstance(table.values, np.memmap) for table in tables)
+    assert all(table and isinstance(table.values.base, np.memmap) for table in tables)
     source.publish()
     for current in workers:
         current.refresh()
@@ -118,7 +118,7 @@ def test_while_one_loads_the_others_answer_from_the_old_table(
         assert worker.table.issue.issue_id == 2
     source.publish()
     worker.refresh()
-    assert worker.table.issue.issue_id == 3 and isinstance(worker.table.values, np.memmap)
+    assert worker.table.issue.issue_id == 3 and isinstance(worker.table.values.base, np.memmap)
 
 
 def test_patience_begins_anew_with_each_issue(
@@ -137,7 +137,7 @@ def test_patience_begins_anew_with_each_issue(
         other.refresh()
         worker.refresh()
         assert source.loads == loads and worker.trouble is None
-        assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+        assert worker.table is not None and isinstance(worker.table.values.base, np.memmap)
         source.publish()
 
 
@@ -168,7 +168,7 @@ def test_workers_do_not_chase_each_other_where_the_clock_jumps(tmp_path: Path, j
     for _ in range(3):
         for worker in workers:
             worker.refresh()
-            assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+            assert worker.table is not None and isinstance(worker.table.values.base, np.memmap)
     assert source.loads == 1
 
 
@@ -323,7 +323,7 @@ def test_a_kept_table_that_is_none_is_replaced(
     worker = CurrentTable(FakeSource(published()), KeptTable(tmp_path))
     with caplog.at_level(logging.WARNING, "bikecast"):
         worker.follow(every=60).set()
-    assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+    assert worker.table is not None and isinstance(worker.table.values.base, np.memmap)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [OF_NO_USE]
 
 
@@ -344,7 +344,7 @@ def test_what_found_no_room_is_kept_as_soon_as_there_is_some(
         for worker in workers * 2:
             worker.refresh()
             assert worker.trouble is None
-            assert worker.table is not None and isinstance(worker.table.values, np.memmap)
+            assert worker.table is not None and isinstance(worker.table.values.base, np.memmap)
     assert source.loads == 2
     assert [r.getMessage() for r in caplog.records] == ["the forecast is kept on disk again"] * 2
 

@@ -1,12 +1,11 @@
-"""Names of requests, and what browsers and caches are told."""
+"""What caches are told, and compressed answers."""
 
 import gzip
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from fakes import FakeSource, forecast_rows, published
@@ -17,44 +16,6 @@ from bikecast.serve.current import CurrentTable
 MakeClient = Callable[..., FlaskClient]
 
 KEPT = ["/stations", "/model", "/stations/B/forecast", "/station_forecast.json"]
-
-
-@pytest.mark.parametrize("given", ["a", "0f-1.e:2_3", "x" * 64])
-def test_a_request_keeps_the_name_that_it_came_with(client: FlaskClient, given: str) -> None:
-    """A proxy's log and ours can be laid side by side."""
-    assert client.get("/health", headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
-
-
-@pytest.mark.parametrize("given", [None, "", "x" * 65, "a b", "a,b", "ü", '{"level": "error"}'])
-def test_one_without_a_name_gets_one(client: FlaskClient, given: str | None) -> None:
-    """Each another; so does one whose name does not belong in a log."""
-    headers = {} if given is None else {"X-Request-Id": given}
-    names = {client.get("/health", headers=headers).headers["X-Request-Id"] for _ in range(2)}
-    assert len(names) == 2 and all(len(name) == 32 for name in names)
-
-
-def test_a_failure_is_logged_under_the_requests_name(
-    client: FlaskClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And the answer has the name, so that who reports it can say which it was."""
-
-    def broken() -> NoReturn:
-        raise RuntimeError
-
-    client.application.add_url_rule("/broken", view_func=broken)
-    with caplog.at_level(logging.ERROR):
-        answer = client.get("/broken", headers={"X-Request-Id": "mine"})
-    assert answer.headers["X-Request-Id"] == "mine" and "request mine" in caplog.text
-
-
-@pytest.mark.parametrize("path", [*KEPT, "/health", "/ready", "/nowhere", "/stations/none/stock"])
-def test_every_answer_is_safe_in_a_browser(client: FlaskClient, path: str) -> None:
-    """Problems too."""
-    headers = client.get(path).headers
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert headers["Referrer-Policy"] == "no-referrer"
-    assert headers["Cache-Control"] == ("public, max-age=60" if path in KEPT else "no-store")
 
 
 @pytest.mark.parametrize("path", KEPT)

@@ -47,7 +47,7 @@ def test_what_is_kept_comes_back_as_it_was(kept: KeptTable) -> None:
             if field.name != "values":
                 assert getattr(found, field.name) == getattr(table, field.name), field.name
         assert np.array_equal(found.values, table.values, equal_nan=True)
-        assert isinstance(found.values, np.memmap) and not found.values.flags.writeable
+        assert isinstance(found.values.base, np.memmap) and not found.values.flags.writeable
         assert found.flows(0, 5) == table.flows(0, 5)
 
 

@@ -156,9 +156,9 @@ def test_nobody_writes_a_line_of_his_own_in_json(path: str, method: str, message
     """Whatever stands in a path, a method or a message: one line of ASCII, which says it."""
     app = Flask(__name__)
     with app.test_request_context("/x"):
-        from flask import g, request
+        from flask import request
 
-        g.request_id, request.path, request.method = "id", path, method
+        request.path, request.method = path, method
         record = logging.LogRecord("n", logging.ERROR, "", 0, "%s", (message,), None)
         for line in (
             logs._answered(request, "::1", None, "id", 200, 0.1),
