@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -17,17 +17,18 @@ import numpy as np
 import polars as pl
 
 from bikecast.cli.cities import simulated
-from bikecast.cli.models import issue_now, train_steps
+from bikecast.cli.models import issue_now
 from bikecast.cli.open import opened
 from bikecast.cli.terminal import Steps
 from bikecast.config import Settings
 from bikecast.history import HOUR
 from bikecast.keys import new_key
+from bikecast.models import MODELS
 from bikecast.models.naive import SeasonalNaive
-from bikecast.promote import promote
 from bikecast.records import QUANTILE_COLUMNS, TARGETS, Issue, Station, System
 from bikecast.registry import Registry, TrainingRun
 from bikecast.store import FileSeen, Store, ensure_database
+from bikecast.train import QUICK_ROWS, SERVING_GRID, data_hash
 
 CITY = System("bench", "A made-up city", "America/New_York", "US-NY", simulated=True)
 START = datetime(2018, 7, 16)
@@ -103,12 +104,16 @@ def fill(store: Store) -> None:
 
 
 def trained(folder: Path, database: str) -> System:
-    """A made-up city of 24 stations with weather, and a forecast by the model that it trained."""
+    """A made-up city of 24 stations with weather, and a forecast by the ensemble fitted to it."""
     steps = Steps()
     with opened(Settings(data_dir=folder / "data", database_url=database)) as found:
         system = simulated(found.store, steps, found.settings, date.today())
-        version = train_steps(found, system.system_id, steps, quick=True)
-        promote(found.registry, version.version)
+        history = found.store.history(system.system_id)
+        model = MODELS["ensemble"]()
+        model.fit(history, replace(SERVING_GRID, rows=QUICK_ROWS))
+        days = history.start.isoformat(), history.as_of.isoformat()
+        run = TrainingRun(system, "ensemble", {}, {}, *days, data_hash(history))
+        found.registry.put_in_production(found.registry.register(model, run))
         issue_now(found, system.system_id)
     return system
 
@@ -186,7 +191,8 @@ def bare(folder: Path, body: str) -> Program:
     """Flask with nothing around it, under the same gunicorn."""
     (folder / "bare.py").write_text(BARE.format(body=body))
     port = free_port()
-    options = ("--worker-class", "gthread", "--threads", str(THREADS), "--workers", str(WORKERS))
+    worker = "bikecast.serve.hurry.PunctualWorker"
+    options = ("--worker-class", worker, "--threads", str(THREADS), "--workers", str(WORKERS))
     words = [sys.executable, "-m", "gunicorn", *options, "--bind", f"127.0.0.1:{port}", "bare:app"]
     return Program(words, port, "/predict", {"PYTHONPATH": str(folder)})
 

@@ -102,7 +102,8 @@ def test_a_start_waits_for_a_database_that_hangs_only_once(
     service: Live, filled: Store, server: OwnPostgres
 ) -> None:
     """The command tries to connect; no worker waits, they serve what another one has kept."""
-    version = service.ask()["model"]["version"]
+    version = issue(filled)
+    until(lambda: service.answers_from(version))
     with frozen(server, filled):
         began = time.monotonic()
         with live(f"{filled.url}?connect_timeout={CONNECT}", service.folder) as started:
