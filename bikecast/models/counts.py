@@ -20,7 +20,7 @@ MOST_MEAN = 20_000.0
 MEAN_STEP, ALPHA_STEP = 0.006, 0.05
 _SPREAD = (1e-4, 100.0)
 FEW, FEW_BIKES = 4, 300.0
-_COUNTS = np.arange(1.0, 4_096.0)
+MOST_COUNTED = 4_096
 
 
 Exact = NDArray[np.float64]
@@ -97,19 +97,32 @@ def _size_and_p(
 def _of_few(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:
     """Quantiles of a few negative binomials: the counts up to which their chances reach levels.
 
+    In plain Python, which takes a third of the time that NumPy takes for two forecasts.
+
+    :param levels: ascending, [levels] or [n, levels]; :param size: and ``p``: [n, 1].
+    """
+    each = levels.tolist() if levels.ndim > 1 else [levels.tolist()] * len(size)
+    rows = zip(each, size[:, 0].tolist(), p[:, 0].tolist(), strict=True)
+    found = [_counted(*row) for row in rows]
+    return np.array(found) if None not in found else _exact(levels, size, p)
+
+
+def _counted(levels: list[float], size: float, p: float) -> list[float] | None:
+    """Quantiles of one; None where they lie far out.
+
     Each count's chance is that of the one before times a factor.
     """
-    r, p = np.asarray(size, float), np.asarray(p, float)
-    each = levels if levels.ndim > 1 else [levels] * len(r)
-    most_likely = levels.max(initial=0)
-    for most in (64, 256, 1_024, 4_096):
-        counts = _COUNTS[: most - 1]
-        factors = (counts + (r - 1)) * ((1 - p) / counts)
-        chances = np.concatenate([p**r, factors], axis=1).cumprod(axis=1).cumsum(axis=1)
-        if chances[:, -1].min(initial=1) >= most_likely:
-            pairs = zip(chances, each, strict=True)
-            return np.array([row.searchsorted(own) for row, own in pairs], float)
-    return _exact(levels, r, p)
+    count, found = 0, []
+    chance = total = p**size
+    for level in levels:
+        while total < level:
+            count += 1
+            if count > MOST_COUNTED:
+                return None
+            chance *= (count + (size - 1)) * ((1 - p) / count)
+            total += chance
+        found.append(float(count))
+    return found
 
 
 def _exact(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:

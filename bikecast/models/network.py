@@ -150,7 +150,7 @@ class NetworkUnderSky:
 
     :param layers: of several networks at once.
     :param fixed: what all else makes the first layer say, [networks, rows, outputs].
-    :param first: weights of the weather in it, [networks, columns, outputs].
+    :param first: weights of the weather in it, [columns, networks * outputs].
     :param centre: … and ``scale`` of the columns.
     """
 
@@ -170,7 +170,7 @@ class NetworkUnderSky:
         raw = sky.copy()
         raw[_RAIN_OF_SKY] = np.log1p(np.maximum(raw[_RAIN_OF_SKY], 0))
         x = cut(filled((raw - self.centre) / self.scale), MOST_DEVIATIONS)
-        said = self.fixed[:, rows] + (x @ self.first)[:, None]
+        said = self.fixed[:, rows] + (x @ self.first).reshape(len(self.fixed), 1, -1)
         for w, b in zip(self.layers.weights[1:], self.layers.biases[1:], strict=True):
             said = np.maximum(said, 0) @ w + b
         found: Floats = cut(said[..., 0].sum(axis=0) / len(said), MOST_CHANGE)
@@ -265,7 +265,8 @@ class Network:
         x[:, sky] = 0
         first = layers.weights[0]
         fixed = x @ first + layers.biases[0] + layers.parts(self._whose(values))
-        return NetworkUnderSky(layers, fixed, first[:, sky], self.centre[sky], self.scale[sky])
+        weather = np.concatenate(list(first[:, sky]), axis=1)
+        return NetworkUnderSky(layers, fixed, weather, self.centre[sky], self.scale[sky])
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Integrated gradients from the mean row of a station that nobody knows.

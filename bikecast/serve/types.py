@@ -40,7 +40,7 @@ class GivenWeather(BaseModel):
     @property
     def given(self) -> dict[str, float]:
         """The variables that are given."""
-        return {name: value for name, value in self if value is not None}
+        return self.model_dump(exclude_none=True)
 
 
 class PredictRequest(BaseModel):

@@ -15,7 +15,7 @@ from bikecast.errors import InputError, NotLearned
 from bikecast.records import Issue
 from bikecast.serve.problems import WHAT_IF_NOT_NOW, WHAT_IF_UNAVAILABLE, Problem
 from bikecast.serve.stored import FAILED, NO_SKY, OTHER_RELEASE, NotNow, Stored
-from bikecast.serve.table import DECIMALS, VALUES, ForecastTable
+from bikecast.serve.table import DECIMALS, ForecastTable
 from bikecast.serve.types import UsedWeather
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class WhatIf:
     def ask(
         self, table: ForecastTable, station: int, step: int, weather: dict[str, float]
     ) -> tuple[NDArray[np.float64], UsedWeather]:
-        """``VALUES`` of both targets [targets, values], NaN but for the mean and the bounds of the
-        interval; and the weather of which they are.
+        """``VALUES`` of both targets [targets, values], and the weather of which they are.
 
         :param station: its place in the table; :param step: that of the hour.
         :param weather: the variables that are given.
@@ -67,8 +66,7 @@ class WhatIf:
         from bikecast.whatif import what_if
 
         found, used = what_if(seen, table.horizon(step) - 1, weather)
-        values = np.full((len(found.mean), len(VALUES)), np.nan)
-        values[:, 0], values[:, 1:] = found.mean, found.quantiles
+        values = np.concatenate([found.mean[:, None], found.quantiles], axis=1, dtype=float)
         return values.round(DECIMALS), cast("UsedWeather", used)
 
     def _fetched(self, table: ForecastTable, station: int) -> "Seen":
