@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from bikecast import __version__
 from bikecast.cli import data, demo, keys, models, service
+from bikecast.cli.audit import audit
 from bikecast.cli.backtest import backtest
 from bikecast.cli.predict import predict
 from bikecast.cli.stock import stock
@@ -37,6 +38,7 @@ app.command()(models.forecast)
 app.command()(predict)
 app.command()(stock)
 app.command()(service.serve)
+app.command()(audit)
 
 
 INTERRUPTED = 130

@@ -146,6 +146,25 @@ def test_keys_are_made_listed_and_revoked(run: Callable[..., Any], rows: Any) ->
             rows(change)
 
 
+def test_what_admins_did_is_read_newest_first(run: Callable[..., Any], store: Store) -> None:
+    """As a table and as JSON; names are printed as they are."""
+    assert json.loads(run("audit", "--json").stdout) == []
+    made = json.loads(run("keys", "create", "planner", "--json").stdout)
+    run("keys", "revoke", "planner")
+    store.keys.note("admin token from [/192.0.2.1]", "reload")
+    first, second, third = json.loads(run("audit", "--json").stdout)
+    assert (first["act"], first["who"]) == ("reload", "admin token from [/192.0.2.1]")
+    assert (second["act"], third["act"]) == ("key revoked", "key created")
+    assert third["subject"] == f"planner {made['key_id']}" and "@" in third["who"]
+    assert first["at"] >= second["at"] >= third["at"] and "+" in first["at"]
+    assert [a["act"] for a in json.loads(run("audit", "--limit", "1", "--json").stdout)] == [
+        "reload"
+    ]
+    told = run("audit", "--limit", "2").stdout
+    assert "admin token from [/192.0.2.1]" in told and "key revoked" in told
+    assert "key created" not in told and made["key"] not in run("audit").stdout
+
+
 def test_a_database_of_an_older_schema_has_no_keys(
     run: Callable[..., Any], store: Store, rows: Any
 ) -> None:
@@ -155,6 +174,8 @@ def test_a_database_of_an_older_schema_has_no_keys(
     rows("UPDATE schema_info SET schema = 2")
     with pytest.raises(InputError, match="schema 2, this release needs 3; run `bikecast db upgr"):
         run("keys", "create", "planner")
+    with pytest.raises(InputError, match="bikecast db upgrade"):
+        run("audit")
     with pytest.raises(InputError, match="bikecast db upgrade"):
         store.keys.valid()
 
