@@ -28,10 +28,12 @@ def serve(
 
     Example: bikecast serve --bind 127.0.0.1:8000 --workers 2
     """
+    from bikecast.serve import logs
     from bikecast.serve.server import serve as do_serve
     from bikecast.serve.source import StoreSource
 
     settings = read_settings()
+    logs.start(settings.log_format)
     with opened(settings) as database:
         chosen = _served(settings, database.store, system or settings.system)
         ended_by = do_serve(
@@ -50,10 +52,10 @@ def serve(
         raise typer.Exit(128 + ended_by)
 
 
-def _say(settings: Settings, text: str) -> None:
+def _say(settings: Settings, text: str, level: int = logging.INFO) -> None:
     """To people, or into the log that machines read."""
     if settings.log_format == "json":
-        log.info(text)
+        log.log(level, text)
     else:
         errors.print(text, highlight=False, soft_wrap=True, markup=False)
 
@@ -72,7 +74,7 @@ def _served(settings: Settings, store: Store, asked: str) -> str:
             raise
         chosen = kept.system.system_id
         told = f"{error}; serving the forecast of {chosen} as of {kept.as_of} until it answers"
-        errors.print(told, highlight=False, soft_wrap=True, markup=False)
+        _say(settings, told, logging.WARNING)
         return chosen
 
 
