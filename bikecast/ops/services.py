@@ -273,6 +273,7 @@ def ensure_admin_token(shell: Shell, folder: Path) -> None:
         return
     try:
         partial = folder / f".{ADMIN_TOKEN}"
+        partial.unlink(missing_ok=True)  # of a run that was cut off
         partial.write_text(secrets.token_urlsafe(32))
         partial.chmod(0o444)
         partial.rename(path)

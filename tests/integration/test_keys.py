@@ -262,9 +262,13 @@ def test_admins_reload_and_are_written_down(
         assert TOKEN not in (tmp_path / "service.log").read_text()
 
 
-def from_address(port: int, address: str, path: str, said: str = "") -> int:
-    """The status of a request that comes from an address of this machine, and says so or not."""
-    headers = {"X-Forwarded-For": said} if said else {}
+def from_address(port: int, address: str, path: str, said: str = "", colour: str = "") -> int:
+    """The status of a request from an address of this machine, which may say it is another's.
+
+    :param colour: which it asks for; only blue is there.
+    """
+    headers = {"X-Forwarded-For": said, "X-Bikecast-Colour": colour}
+    headers = {name: value for name, value in headers.items() if value}
     asking = HTTPConnection("127.0.0.1", port, 30, source_address=(address, 0))
     with closing(asking):
         asking.request("GET", path, headers=headers)
@@ -287,6 +291,8 @@ def test_behind_the_proxy_clients_are_told_apart_and_cannot_lie(
             for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/x/../metrics"):
                 assert ask("127.0.0.2", path) == 404
             assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
+            assert ask("127.0.0.1", "/ready", colour="green") == 502
+            assert ask("127.0.0.2", "/ready", colour="green") == 200
 
 
 BALANCERS = "127.0.0.2", "127.0.1.0/24"
@@ -303,6 +309,7 @@ def test_behind_a_balancer_of_a_host_clients_are_those_that_it_names(
             until(lambda: ask("127.0.0.1", "/ready") == 200)
             clients_are_those_that_a_balancer_names(ask)
             assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
+            assert ask("127.0.0.2", "/ready", "127.0.0.1", "green") == 200
             assert ask("127.0.0.1", "/metrics") == 200
 
 

@@ -218,6 +218,7 @@ def test_an_admin_token_is_made_where_there_is_none(tmp_path, capsys):
     services.ensure_admin_token(Shell(dry=True), folder)
     assert not folder.exists() and "# make an admin token" in capsys.readouterr().out
     services.make_secrets(folder)
+    (folder / ".admin_token").write_text("cut off")
     services.ensure_admin_token(Shell(), folder)
     path = folder / "admin_token"
     made = path.read_text()
