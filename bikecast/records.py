@@ -121,3 +121,18 @@ class ModelVersion:
     data_hash: str = ""
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     previous: str = ""
+
+
+@dataclass(frozen=True)
+class AdminAct:
+    """What an admin did, as it is written down for good.
+
+    :param at: when, with time zone.
+    :param who: a user and his machine, or the admin token and the address that it came from.
+    :param subject: what it was done to; empty where the act says all.
+    """
+
+    at: datetime
+    who: str
+    act: str
+    subject: str

@@ -64,8 +64,10 @@ run() {
       --entrypoint) entrypoint=$2; shift ;;
       --label) labels="$labels${labels:+,}\"${2%%=*}\":\"${2#*=}\""; shift ;;
       --user | --tmpfs | --cap-drop | --security-opt | --restart | --log-driver | --log-opt) shift ;;
-      --mount)  # the proxy's log
-        path=${2#*,source=}; : > "${path%,target=*}/access.log" || exit 125; shift ;;
+      --mount)
+        path=${2#*,source=}; path=${path%%,target=*}
+        [ -e "$path" ] || die "invalid mount config: bind source path does not exist: $path" 125
+        case $2 in *,target=/log) : > "$path/access.log" || exit 125 ;; esac; shift ;;
       --volume)
         case $2 in *:/run/bikecast) : > "${2%:*}/api.sock" || exit 125 ;; esac; shift ;;
       --env | --network | --stop-signal) shift ;;

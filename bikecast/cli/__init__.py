@@ -12,7 +12,9 @@ from typer.exceptions import TyperException
 
 from bikecast import __version__
 from bikecast.cli import data, demo, keys, models, service
+from bikecast.cli.audit import audit
 from bikecast.cli.backtest import backtest
+from bikecast.cli.predict import predict
 from bikecast.cli.stock import stock
 from bikecast.cli.terminal import errors
 from bikecast.errors import BikecastError
@@ -33,9 +35,10 @@ app.command()(demo.demo)
 app.command()(backtest)
 app.command()(models.train)
 app.command()(models.forecast)
-app.command()(service.predict)
+app.command()(predict)
 app.command()(stock)
 app.command()(service.serve)
+app.command()(audit)
 
 
 INTERRUPTED = 130

@@ -15,6 +15,7 @@ from bikecast.store import Store, ensure_database
 
 if TYPE_CHECKING:
     from bikecast.registry import Registry
+    from bikecast.serve.table import ForecastTable
 
 MLFLOW_DATABASE = "mlflow"
 
@@ -108,6 +109,48 @@ def not_in_table(system_id: str, station_id: str) -> UnknownName:
         f"no forecast of station {station_id!r} in {system_id}: the newest table does not have it",
         hint="it had no rides in the last four weeks of the data; import newer trips",
     )
+
+
+def newest_table(store: Store, system_id: str) -> "ForecastTable":
+    """The newest forecast of a system as the service has it.
+
+    :raises InputError: where there is none, or none of a station.
+    """
+    from bikecast.serve.source import StoreSource
+    from bikecast.serve.table import build_table
+
+    published = StoreSource(store, system_id).load(newest_issue(store, system_id))
+    if published.frame.is_empty():
+        raise InputError(
+            f"the newest forecast of {system_id} has no station",
+            hint="import newer trips, then run `bikecast forecast`",
+        )
+    return build_table(published)
+
+
+def place_in(table: "ForecastTable", store: Store, asked: str) -> int:
+    """A station's place in the table, by an id that it has or had.
+
+    :raises UnknownName: where it has none.
+    """
+    known = known_station(store, table.system.system_id, asked)
+    if known not in table.index:
+        raise not_in_table(table.system.system_id, known)
+    return table.index[known]
+
+
+def step_in(table: "ForecastTable", at: str) -> int:
+    """The place of an hour in the table, from what is given as ``--at``.
+
+    :raises InputError: for what is no hour of the table.
+    """
+    from bikecast.serve.problems import Problem
+    from bikecast.serve.stock import step_at
+
+    try:
+        return step_at(table, at)
+    except Problem as problem:
+        raise InputError(f"--{problem.detail}") from None
 
 
 def commit(settings: Settings) -> str:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bikecast.cli.open import chosen_system, known_station, newest_issue, not_in_table, opened
+from bikecast.cli.open import chosen_system, newest_table, opened, place_in, step_in
 from bikecast.cli.terminal import errors, output, print_json, print_table
 from bikecast.config import read_settings
 from bikecast.errors import InputError
 from bikecast.records import MAX_HORIZON, Station
-from bikecast.store import Store
 
 if TYPE_CHECKING:
     from bikecast.serve.table import ForecastTable
@@ -47,7 +46,7 @@ def stock(
     """
     # Other commands do not wait for SciPy.
     from bikecast.serve.problems import Problem
-    from bikecast.serve.stock import check_window, step_at
+    from bikecast.serve.stock import check_window
 
     if not 1 <= hours <= MAX_HORIZON:
         raise InputError(f"--hours is {hours}", hint=f"write 1 to {MAX_HORIZON}")
@@ -58,14 +57,14 @@ def stock(
     with opened(settings) as database:
         database.store.check_readable()
         chosen = chosen_system(database.store, system or settings.system)
-        table = _newest_table(database.store, chosen)
-        asked = [_place(database.store, table, name) for name in stations or []]
+        table = newest_table(database.store, chosen)
+        asked = [place_in(table, database.store, name) for name in stations or []]
         asked = list(dict.fromkeys(asked)) or list(range(len(table.stations)))
-        stocks = {_place(database.store, table, name): n for name, n in given.items()}
+        stocks = {place_in(table, database.store, name): n for name, n in given.items()}
     if elsewhere := sorted(table.stations[i].station_id for i in set(stocks) - set(asked)):
         raise InputError(f"--bikes: {elsewhere[0]!r} is not asked for", hint="name it as well")
+    step = step_in(table, at)
     try:
-        step = step_at(table, at)
         check_window(table, step, hours)
     except Problem as problem:
         raise InputError(f"--{problem.detail}") from None
@@ -84,27 +83,6 @@ def _counted(text: str) -> tuple[str, int]:
     if not (name and re.fullmatch("[0-9]{1,6}", count)):
         raise InputError(f"--bikes is {text!r}", hint="write a station and a number, as in HB101=3")
     return name, int(count)
-
-
-def _newest_table(store: Store, system_id: str) -> "ForecastTable":
-    from bikecast.serve.source import StoreSource
-    from bikecast.serve.table import build_table
-
-    published = StoreSource(store, system_id).load(newest_issue(store, system_id))
-    if published.frame.is_empty():
-        raise InputError(
-            f"the newest forecast of {system_id} has no station",
-            hint="import newer trips, then run `bikecast forecast`",
-        )
-    return build_table(published)
-
-
-def _place(store: Store, table: "ForecastTable", asked: str) -> int:
-    """A station's place in the table, by an id that it has or had."""
-    known = known_station(store, table.system.system_id, asked)
-    if known not in table.index:
-        raise not_in_table(table.system.system_id, known)
-    return table.index[known]
 
 
 def _stocks(

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -104,11 +105,12 @@ class Tls(Section):
 
 
 class Proxy(Section):
-    """nginx in front of the two colours."""
+    """nginx in front of the two colours, and behind which balancers it stands."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     image: str = "nginx:1.28"
     tls: Tls | None = None
+    balancers: tuple[IPvAnyNetwork, ...] = ()
 
 
 class Release(Section):

@@ -36,6 +36,7 @@ PSQL = (
     *("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"),
     *("--set", "ON_ERROR_STOP=1", "--username", "postgres"),
 )
+ADMIN_TOKEN = "admin_token"  # nosec B105  # a file's name
 COUNT_SYSTEMS = "SELECT count(*) FROM system"
 
 
@@ -262,6 +263,28 @@ def ensure_secrets(shell: Shell, config: dict[str, Any]) -> bool:
     return True
 
 
+def ensure_admin_token(shell: Shell, folder: Path) -> None:
+    """Make an admin token for the service where there is none; any fits, unlike a password."""
+    path = folder / ADMIN_TOKEN
+    if path.is_file():
+        return
+    if shell.dry:
+        print(f"# make an admin token in {path}")
+        return
+    try:
+        partial = folder / f".{ADMIN_TOKEN}"
+        partial.unlink(missing_ok=True)  # of a run that was cut off
+        partial.write_text(secrets.token_urlsafe(32))
+        partial.chmod(0o444)
+        partial.rename(path)
+    except OSError as error:
+        raise InputError(
+            f"no admin token can be made in {folder}: {error.strerror}",
+            hint=f"write one of 16 characters or more into {path}",
+        ) from error
+    note(f"made an admin token in {path}")
+
+
 # -- start and stop --------------------------------------------------------------------------------
 
 
@@ -321,6 +344,7 @@ def up(shell: Shell, compose: Compose, timeout: float) -> Started:
     config = json.loads(shell.read(compose.config()))
     ensure_images(shell, {service["image"] for service in config["services"].values()})
     ensure_secrets(shell, config)
+    ensure_admin_token(shell, secrets_folder(config))
     return start(shell, compose, timeout)
 
 

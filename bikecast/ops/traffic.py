@@ -50,21 +50,23 @@ http {
     scgi_temp_path /tmp/scgi;
     server_tokens off;
     client_max_body_size 1m;
+BALANCERS
 
     split_clients $request_id $bucket {
 BUCKETS
         * 99;
     }
     # A smoke test asks the host itself for a colour; nobody else can.
-    map "$remote_addr $http_x_bikecast_colour" $asked {
-        "127.0.0.1 blue" blue;
-        "127.0.0.1 green" green;
+    map "$inside $http_x_bikecast_colour" $asked {
+        "1 blue" blue;
+        "1 green" green;
         default "";
     }
-    # What watches the service runs on the host itself.
-    map $remote_addr $inside {
-        "127.0.0.1" 1;
-        "::1" 1;
+    # What watches the service runs on the host itself: both who is connected and, where that is a
+    # balancer, whom it names.
+    map "$realip_remote_addr $remote_addr" $inside {
+        "127.0.0.1 127.0.0.1" 1;
+        "::1 ::1" 1;
         default "";
     }
     map $asked $counted {
@@ -129,15 +131,26 @@ TLS = """\
 """
 
 
-def configuration(port: int, tls: bool, instance: str) -> str:
+# From the end of the header on, the first address that is none of these is the rider's: whatever
+# stands before it he may have written himself.
+BALANCERS = """
+    real_ip_header X-Forwarded-For;
+    real_ip_recursive on;
+"""
+
+
+def configuration(port: int, tls: bool, instance: str, balancers: Iterable[str] = ()) -> str:
     """nginx's configuration.
 
     :param port: where it listens on every address of the host.
     :param instance: the name by which this proxy is told to leave.
+    :param balancers: addresses and networks of those in front, who are believed whom they pass on.
     """
     buckets = "\n".join(f"        1% {n};" for n in range(BUCKETS - 1))
+    trusted = "".join(f"    set_real_ip_from {place};\n" for place in balancers)
     return (
         CONFIGURATION.replace("BUCKETS", buckets)
+        .replace("BALANCERS\n", BALANCERS + trusted if trusted else "")
         .replace("PORT reuseport", f"{port} {'ssl ' if tls else ''}reuseport")
         .replace("TLS\n", TLS if tls else "")
         .replace("INSTANCE", instance)

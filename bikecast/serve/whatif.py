@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bikecast.errors import InputError, NotLearned
+from bikecast.features.inputs import Inputs
 from bikecast.records import Issue
 from bikecast.serve.problems import WHAT_IF_NOT_NOW, WHAT_IF_UNAVAILABLE, Problem
 from bikecast.serve.stored import FAILED, NO_SKY, OTHER_RELEASE, NotNow, Stored
@@ -19,6 +20,7 @@ from bikecast.serve.table import DECIMALS, ForecastTable
 from bikecast.serve.types import UsedWeather
 
 if TYPE_CHECKING:
+    from bikecast.models.base import Askable
     from bikecast.whatif import Seen
 
 MOST_BYTES: Final = 48_000_000
@@ -62,24 +64,44 @@ class WhatIf:
         self, table: ForecastTable, station: int, step: int, weather: dict[str, float]
     ) -> tuple[NDArray[np.float64], UsedWeather]:
         kept = self._kept.get(table.issue, _id(table, station))
-        seen = kept or self._fetched(table, station)
-        from bikecast.whatif import what_if
-
-        found, used = what_if(seen, table.horizon(step) - 1, weather)
-        values = np.concatenate([found.mean[:, None], found.quantiles], axis=1, dtype=float)
-        return values.round(DECIMALS), cast("UsedWeather", used)
+        return imagine(table, step, kept or self._fetched(table, station), weather)
 
     def _fetched(self, table: ForecastTable, station: int) -> "Seen":
         with self._stored.place(PATIENCE):
-            from bikecast.whatif import asks_weather, seen
+            from bikecast.whatif import asks_weather
 
             model = asks_weather(self._stored.model(table.issue))
             inputs = self._stored.inputs(table.issue, _id(table, station))
             if inputs.sky is None:
                 raise NotNow(NO_SKY)
-            found = seen(model, inputs, _means(table, station, len(inputs.level)))
+            found = ready(table, station, model, inputs)
         self._kept.put(table.issue, _id(table, station), found)
         return found
+
+
+def ready(table: ForecastTable, station: int, model: "Askable", inputs: Inputs) -> "Seen":
+    """What a model saw of a station, ready to be asked.
+
+    :param station: its place in the table.
+    :raises InputError: for inputs of a release with other features, or one that kept no sky.
+    """
+    from bikecast.whatif import seen
+
+    return seen(model, inputs, _means(table, station, len(inputs.level)))
+
+
+def imagine(
+    table: ForecastTable, step: int, seen: "Seen", weather: dict[str, float]
+) -> tuple[NDArray[np.float64], UsedWeather]:
+    """``VALUES`` of both targets, as :meth:`WhatIf.ask` has them.
+
+    :raises NotLearned: where too little is known of the weather to ask the model.
+    """
+    from bikecast.whatif import what_if
+
+    found, used = what_if(seen, table.horizon(step) - 1, weather)
+    values = np.concatenate([found.mean[:, None], found.quantiles], axis=1, dtype=float)
+    return values.round(DECIMALS), cast("UsedWeather", used)
 
 
 def _id(table: ForecastTable, station: int) -> str:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from bikecast.errors import InputError, UnknownName
 from bikecast.keys import ApiKey
+from bikecast.records import AdminAct
 from bikecast.store.connection import fetch, transaction
 
 COLUMNS = "key_id, name, sha256, created_at, revoked_at"
@@ -18,6 +19,7 @@ WHERE name = %s AND revoked_at IS NULL RETURNING {COLUMNS}
 ALL = f"SELECT {COLUMNS} FROM api_key ORDER BY created_at, key_id"  # nosec B608  # as above
 VALID = f"SELECT {COLUMNS} FROM api_key WHERE revoked_at IS NULL"  # nosec B608  # as above
 NOTE = "INSERT INTO admin_act (who, act, subject) VALUES (%s, %s, %s)"
+ACTS = "SELECT at, who, act, subject FROM admin_act ORDER BY act_id DESC LIMIT %s"
 
 
 class KeyBook:
@@ -70,6 +72,11 @@ class KeyBook:
         """Write down what an admin did."""
         with transaction(self._url) as connection:
             fetch(connection, NOTE, (who, act, subject))
+
+    def acts(self, limit: int) -> tuple[AdminAct, ...]:
+        """What admins did last, the newest first."""
+        with transaction(self._url) as connection:
+            return tuple(AdminAct(*row) for row in fetch(connection, ACTS, (limit,)))
 
     def _keys(self, query: str) -> tuple[ApiKey, ...]:
         with transaction(self._url) as connection:

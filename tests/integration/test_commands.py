@@ -76,6 +76,7 @@ def the_forecast_can_be_asked(run):
     asked = json.loads(run("predict", "SIM001", "--hours", "3", "--json").stdout)
     assert len(asked["hours"]) == 6
     the_forecast_is_explained(run, asked["hours"])
+    the_forecast_is_asked_for_other_weather(run, asked["hours"])
     with pytest.raises(UnknownName, match="no station 'nowhere' in a"):
         run("predict", "nowhere")
     with pytest.raises(InputError, match="--hours is 169"):
@@ -105,6 +106,32 @@ def the_forecast_is_explained(run, plain):
     found = [hour["explanation"][target] for hour in answer["forecast"] for target in TARGETS]
     # The balance leads to the mean as it is shown, which has three decimals over HTTP.
     assert [of_the_model(why) for why in found] == [of_the_model(why) for why in whys]
+
+
+def the_forecast_is_asked_for_other_weather(run, plain):
+    """predict --at and --weather, and the same over HTTP by a service."""
+    at = f"{plain[2]['hour'].replace(' ', 'T')}"
+    later = json.loads(run("predict", "SIM001", "--at", at, "--hours", "2", "--json").stdout)
+    assert later["hours"] == sorted(plain[2:], key=lambda row: (row["hour"], row["target"]))
+    words = ("--at", at, "--weather", "temperature=1", "--weather", "precipitation=8")
+    assert "temperature 1, precipitation 8" in run("predict", "SIM001", *words).stdout
+    found = json.loads(run("predict", "SIM001", *words, "--json").stdout)
+    given = {"temperature": 1, "precipitation": 8}
+    with opened(read_settings()) as database:
+        current = CurrentTable(StoreSource(database.store, "a"))
+        current.refresh()
+        client = create_app(current, database.settings).test_client()
+        asked = {"station_id": "SIM001", "timestamp": at}
+        answer = client.post("/predict", json=asked | {"weather": given}).json
+        table = client.post("/predict", json=asked).json
+    assert found["what_if"] is True and found["weather"] == answer["weather"]
+    for row in found["hours"]:
+        assert [row[k] for k in ("mean", "q10", "q90")] == list(answer[row["target"]].values())
+        assert list(row["forecast"].values()) == list(table[row["target"]].values())
+    with pytest.raises(InputError, match="leave --hours and --explain out"):
+        run("predict", "SIM001", *words, "--explain")
+    with pytest.raises(InputError, match="--at: timestamp 'soon' is not RFC 3339"):
+        run("predict", "SIM001", "--at", "soon")
 
 
 def of_the_model(why):
@@ -203,6 +230,8 @@ def test_a_station_that_the_newest_table_lacks_is_said_so(run, store, files):
     assert "Station SIM001" in run("predict", "SIM001").stdout
     with pytest.raises(InputError, match="older release cannot be explained; issue it anew"):
         run("predict", "SIM001", "--explain")
+    with pytest.raises(InputError, match="cannot be asked for other weather; issue it anew"):
+        run("predict", "SIM001", "--weather", "temperature=1")
     with pytest.raises(UnknownName, match="no forecast of station 'SIM002' in a: the newest"):
         run("predict", "SIM002")
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import httpx
 import pytest
 from fakes import NEW_YORK, doubling, published, seen
 from postgres import database_gone
-from proxied import free_port, proxied
+from proxied import composed, free_port, proxied
 
 from bikecast.collect import import_stations
 from bikecast.errors import InputError, UnknownName
@@ -145,6 +146,25 @@ def test_keys_are_made_listed_and_revoked(run: Callable[..., Any], rows: Any) ->
             rows(change)
 
 
+def test_what_admins_did_is_read_newest_first(run: Callable[..., Any], store: Store) -> None:
+    """As a table and as JSON; names are printed as they are."""
+    assert json.loads(run("audit", "--json").stdout) == []
+    made = json.loads(run("keys", "create", "planner", "--json").stdout)
+    run("keys", "revoke", "planner")
+    store.keys.note("admin token from [/192.0.2.1]", "reload")
+    first, second, third = json.loads(run("audit", "--json").stdout)
+    assert (first["act"], first["who"]) == ("reload", "admin token from [/192.0.2.1]")
+    assert (second["act"], third["act"]) == ("key revoked", "key created")
+    assert third["subject"] == f"planner {made['key_id']}" and "@" in third["who"]
+    assert first["at"] >= second["at"] >= third["at"] and "+" in first["at"]
+    assert [a["act"] for a in json.loads(run("audit", "--limit", "1", "--json").stdout)] == [
+        "reload"
+    ]
+    told = run("audit", "--limit", "2").stdout
+    assert "admin token from [/192.0.2.1]" in told and "key revoked" in told
+    assert "key created" not in told and made["key"] not in run("audit").stdout
+
+
 def test_a_database_of_an_older_schema_has_no_keys(
     run: Callable[..., Any], store: Store, rows: Any
 ) -> None:
@@ -154,6 +174,8 @@ def test_a_database_of_an_older_schema_has_no_keys(
     rows("UPDATE schema_info SET schema = 2")
     with pytest.raises(InputError, match="schema 2, this release needs 3; run `bikecast db upgr"):
         run("keys", "create", "planner")
+    with pytest.raises(InputError, match="bikecast db upgrade"):
+        run("audit")
     with pytest.raises(InputError, match="bikecast db upgrade"):
         store.keys.valid()
 
@@ -240,30 +262,76 @@ def test_admins_reload_and_are_written_down(
         assert TOKEN not in (tmp_path / "service.log").read_text()
 
 
+def from_address(port: int, address: str, path: str, said: str = "", colour: str = "") -> int:
+    """The status of a request from an address of this machine, which may say it is another's.
+
+    :param colour: which it asks for; only blue is there.
+    """
+    headers = {"X-Forwarded-For": said, "X-Bikecast-Colour": colour}
+    headers = {name: value for name, value in headers.items() if value}
+    asking = HTTPConnection("127.0.0.1", port, 30, source_address=(address, 0))
+    with closing(asking):
+        asking.request("GET", path, headers=headers)
+        return asking.getresponse().status
+
+
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx here")
 def test_behind_the_proxy_clients_are_told_apart_and_cannot_lie(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     """nginx says who asks in the place of what the client says; metrics are for the host."""
-
-    def from_address(address: str, path: str, said: str = "") -> int:
-        headers = {"X-Forwarded-For": said} if said else {}
-        asking = HTTPConnection("127.0.0.1", port, 30, source_address=(address, 0))
-        with closing(asking):
-            asking.request("GET", path, headers=headers)
-            return asking.getresponse().status
-
-    port = free_port()
+    ask = partial(from_address, port := free_port())
     with proxied(tmp_path, port):
         with start(f"unix:{tmp_path}/sockets/blue/api.sock", address_limit="10"):
-            until(lambda: from_address("127.0.0.1", "/ready") == 200)
-            lies = [from_address("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]
+            until(lambda: ask("127.0.0.1", "/ready") == 200)
+            lies = [ask("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]
             assert 10 <= lies.count(200) < 14
-            assert from_address("127.0.0.3", "/stations", "127.0.0.2") == 200
-            assert from_address("127.0.0.1", "/metrics") == 200
+            assert ask("127.0.0.3", "/stations", "127.0.0.2") == 200
+            assert ask("127.0.0.1", "/metrics") == 200
             for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/x/../metrics"):
-                assert from_address("127.0.0.2", path) == 404
-            assert from_address("127.0.0.2", "/metrics", "127.0.0.1") == 404
+                assert ask("127.0.0.2", path) == 404
+            assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
+            assert ask("127.0.0.1", "/ready", colour="green") == 502
+            assert ask("127.0.0.2", "/ready", colour="green") == 200
+
+
+BALANCERS = "127.0.0.2", "127.0.1.0/24"
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx here")
+def test_behind_a_balancer_of_a_host_clients_are_those_that_it_names(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """And nobody is the host itself who only says so."""
+    ask = partial(from_address, port := free_port())
+    with proxied(tmp_path, port, *BALANCERS):
+        with start(f"unix:{tmp_path}/sockets/blue/api.sock", address_limit="10"):
+            until(lambda: ask("127.0.0.1", "/ready") == 200)
+            clients_are_those_that_a_balancer_names(ask)
+            assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
+            assert ask("127.0.0.2", "/ready", "127.0.0.1", "green") == 200
+            assert ask("127.0.0.1", "/metrics") == 200
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx here")
+def test_behind_a_balancer_of_inv_up_clients_are_those_that_it_names(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As on hosts."""
+    ask = partial(from_address, port := free_port())
+    with start(address_limit="10", trusted_proxies="127.0.0.1") as service:
+        with composed(tmp_path, port, int(service.url.rpartition(":")[2]), *BALANCERS):
+            clients_are_those_that_a_balancer_names(ask)
+
+
+def clients_are_those_that_a_balancer_names(ask: Callable[..., int]) -> None:
+    """One that is listed, or several in a row; what stands before is the client's to write."""
+    for address, behind in (("198.51.100.1", ""), ("198.51.100.2", ", 127.0.1.9")):
+        said = [f"192.0.2.{i}, {address}{behind}" for i in range(14)]
+        told = [ask("127.0.0.2", "/stations", words) for words in said]
+        assert 10 <= told.count(200) < 14
+    unlisted = [ask("127.0.0.3", "/stations", f"192.0.2.{i}") for i in range(14)]
+    assert 10 <= unlisted.count(200) < 14
 
 
 def test_two_releases_on_one_database(store: Store, rows: Any) -> None:

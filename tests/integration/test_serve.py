@@ -1,5 +1,6 @@
 """The service as it runs: gunicorn with two workers, over the real store and over a fake."""
 
+import json
 import os
 import signal
 import subprocess
@@ -115,13 +116,14 @@ def running(program: str, *arguments: str) -> Iterator[Running]:
 
 
 def by_command(
-    database_url: str, data_dir: Path, system: str = NEW_YORK.system_id
+    database_url: str, data_dir: Path, system: str = NEW_YORK.system_id, form: str = "text"
 ) -> subprocess.Popen[str]:
     """`bikecast serve` of the made-up city, with settings from the environment."""
     settings = {
         "BIKECAST_DATABASE_URL": database_url,
         "BIKECAST_DATA_DIR": str(data_dir),
         "BIKECAST_SYSTEM": system,
+        "BIKECAST_LOG_FORMAT": form,
     }
     return subprocess.Popen(
         [sys.executable, "-m", "bikecast", "serve", "--bind", "127.0.0.1:0"],
@@ -296,6 +298,26 @@ def test_a_restart_without_the_database_serves_the_last_forecast(
         if process is not None:
             process.terminate()
             process.communicate(timeout=30)
+    assert process.returncode == 143
+
+
+def test_what_is_said_before_it_serves_is_in_the_log_as_well(
+    filled: Store, database_url: str, tmp_path: Path
+) -> None:
+    """Machines read every line of it, from the first on to the last."""
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        service.predict(station_id="A.10")
+    with database_gone(database_url):
+        process = by_command(database_url, tmp_path, form="json")
+        assert process.stderr is not None
+        told = []
+        while not told or "serving made-up on http" not in told[-1]:
+            told.append(process.stderr.readline())
+            assert told[-1], told
+        process.terminate()
+        told += process.communicate(timeout=30)[1].splitlines()
+    said = [json.loads(line) for line in told]
+    assert said[0]["level"] == "warning" and "until it answers" in said[0]["message"]
     assert process.returncode == 143
 
 

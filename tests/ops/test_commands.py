@@ -26,8 +26,7 @@ HARDENED = (
 LOGGED = "--log-driver json-file --log-opt max-size=20m --log-opt max-file=3"
 SETTINGS = (
     "--env BIKECAST_SYSTEM=made-up --env BIKECAST_WORKERS=2 "
-    "--env BIKECAST_MODEL_NAME=bike-demand-forecaster --env BIKECAST_STALE_AFTER=86400 "
-    "--env BIKECAST_DATABASE_URL_FILE=/run/secrets/database_url"
+    "--env BIKECAST_MODEL_NAME=bike-demand-forecaster --env BIKECAST_STALE_AFTER=86400"
 )
 IMAGE = f"{REGISTRY}@{target('c').digest}"
 ENV = environment()
@@ -41,6 +40,15 @@ WITH_ALL = environment(
         f'[proxy]\ntls = {{certificate = "public", key = "{SECRETS["tls"]}"}}\n[service]',
     ),
 )
+
+
+def secret(folder: str, name: str = "database_url") -> str:
+    """A secret as a mounted file, with the setting that names it."""
+    source = f"{DIRECTORY}/secrets/{folder}/{name}"
+    return (
+        f"--env BIKECAST_{name.upper()}_FILE=/run/secrets/{name} "
+        f"--mount type=bind,source={source},target=/run/secrets/{name},readonly"
+    )
 
 
 def docker(command: Command) -> str:
@@ -60,12 +68,12 @@ def test_the_service_is_started_word_by_word():
         f"--env BIKECAST_IMAGE_DIGEST={target('c').digest} "
         f"--volume {DIRECTORY}/sockets/blue:/run/bikecast "
         f"--volume {DIRECTORY}/kept:/var/lib/bikecast --env BIKECAST_DATA_DIR=/var/lib/bikecast "
-        f"--volume {DIRECTORY}/secrets/blue:/run/secrets:ro {IMAGE}"
+        f"{secret('blue')} {IMAGE}"
     )
 
 
-def test_who_may_ask_is_told_and_the_token_is_a_file():
-    """Only where it is restricted."""
+def test_who_may_ask_is_told_and_the_token_is_a_file_of_the_service_alone():
+    """Only where it is restricted; what forecasts or migrates has no admin token to lose."""
     restricted = environment(
         (
             "database_url =",
@@ -80,9 +88,15 @@ def test_who_may_ask_is_told_and_the_token_is_a_file():
         "--env BIKECAST_ADDRESS_LIMIT=60 "
         "--env BIKECAST_CORS_ORIGINS=https://a.test,https://b.test"
     ) in text
-    assert "--env BIKECAST_ADMIN_TOKEN_FILE=/run/secrets/admin_token" in text
+    assert f"{secret('blue')} {secret('blue', 'admin_token')}" in text
     assert SECRETS["mlflow"] not in text
     assert commands.secrets(restricted)["admin_token"] == SECRETS["mlflow"]
+    for other in (
+        commands.start_refresher(restricted, "token", "blue", "1:1", IMAGE, {}),
+        commands.migrate(restricted, "token", "1:1", IMAGE),
+    ):
+        assert secret("blue") in docker(other) or secret("next") in docker(other)
+        assert "admin_token" not in docker(other).lower()
 
 
 def test_the_refresher_is_started_word_by_word():
@@ -91,7 +105,7 @@ def test_the_refresher_is_started_word_by_word():
     assert docker(found) == (
         f"docker run --detach --name bikecast-refresher-green --user 1000:1000 {HARDENED} "
         f"{LOGGED} --label bikecast.directory={DIRECTORY} {SETTINGS} "
-        f"--volume {DIRECTORY}/secrets/green:/run/secrets:ro {IMAGE} forecast --every 10m"
+        f"{secret('green')} {IMAGE} forecast --every 10m"
     )
 
 
@@ -101,7 +115,7 @@ def test_the_database_is_migrated_word_by_word():
     assert docker(found) == (
         "docker run --rm --user 1000:1000 "
         f"{HARDENED.removesuffix(' --restart unless-stopped')} {SETTINGS} "
-        f"--volume {DIRECTORY}/secrets/next:/run/secrets:ro {IMAGE} db upgrade"
+        f"{secret('next')} {IMAGE} db upgrade"
     )
 
 

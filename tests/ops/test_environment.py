@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from bikecast.errors import InputError, UnknownName
+from bikecast.ops.commands import proxy_files
 from bikecast.ops.environment import Environment, Section, load_environment, parse_environment
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "environments" / "example.toml"
@@ -45,6 +46,15 @@ def test_what_is_left_out_has_the_documented_defaults(load):
     assert str(found.hosts.addresses[0]) == "deploy@a.example.com:22"
     assert found.hosts.key.get_secret_value() == "the private key"
     assert found.release.steps == (5, 25, 50, 100) and found.proxy.port == 8000
+
+
+def test_balancers_are_addresses_and_networks(load):
+    """Of both kinds; the file of nginx has each."""
+    listed = '[proxy]\nbalancers = ["10.0.0.1", "10.1.0.0/16", "2001:db8::/64"]\n[service]'
+    found = load(SMALL.replace("[service]", listed))
+    assert found.masked()["proxy"]["balancers"] == ["10.0.0.1/32", "10.1.0.0/16", "2001:db8::/64"]
+    (nginx,) = proxy_files(found, "i7").values()
+    assert nginx.count("set_real_ip_from ") == 3 and "set_real_ip_from 10.1.0.0/16;" in nginx
 
 
 def test_secrets_are_masked_where_people_read(load):
@@ -88,6 +98,7 @@ def test_values_come_from_files_and_commands(load, tmp_path):
         ("[service]", "[release]\nsteps = [5, 50]\n[service]", "line 10: .*end at 100"),
         ("[service]", '[release]\nprevious = "cold"\n[service]', "line 10: release.previous"),
         ("[service]", "[proxy]\nport = 70000\n[service]", "line 10: proxy.port"),
+        ("[service]", '[proxy]\nbalancers = ["elb"]\n[service]', "line 10: proxy.balancers.0"),
         ("[registry]", 'name = "x"\n[registry]', "line 1: name: there is no such key"),
         ("[registry]", 'stage = "x"\n[registry]', "line 1: stage: there is no such key"),
     ],

@@ -50,6 +50,16 @@ def test_nobody_says_who_asks_but_the_proxy():
     assert 'if ($inside = "") { return 404; }' in metrics and "access_log off;" in metrics
 
 
+def test_a_balancer_is_believed_where_it_is_listed():
+    """Several in a row as well; without one nobody's header is looked at."""
+    alone = configuration(8000, False, "i7")
+    assert "real_ip" not in alone
+    text = configuration(8000, False, "i7", ["10.0.0.1/32", "2001:db8::/64"])
+    assert re.findall("set_real_ip_from (.*);", text) == ["10.0.0.1/32", "2001:db8::/64"]
+    assert "real_ip_header X-Forwarded-For;" in text and "real_ip_recursive on;" in text
+    assert "BALANCERS" not in alone + text
+
+
 def test_with_tls_it_listens_with_a_certificate():
     """On the same port, old versions of the protocol refused."""
     text = configuration(8443, True, "i7")

@@ -80,6 +80,10 @@ def secrets(env: Environment) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
+# Of no use to whatever migrates the database or forecasts, which so cannot give it away.
+SERVICE_ALONE = ("admin_token",)
+
+
 def _settings(env: Environment) -> list[str]:
     plain = {
         "SYSTEM": env.service.system,
@@ -87,7 +91,6 @@ def _settings(env: Environment) -> list[str]:
         "MODEL_NAME": env.service.model_name,
         "STALE_AFTER": env.service.stale_after,
         **_gate(env),
-        **{f"{name.upper()}_FILE": f"/run/secrets/{name}" for name in secrets(env)},
     }
     return [word for k, v in plain.items() for word in ("--env", f"BIKECAST_{k}={v}")]
 
@@ -107,8 +110,19 @@ def _gate(env: Environment) -> dict[str, object]:
 NEXT_SECRETS = "secrets/next"  # pragma: allowlist secret: a path
 
 
-def _secrets_mount(env: Environment, folder: str) -> tuple[str, str]:
-    return "--volume", f"{env.hosts.directory}/{folder}:/run/secrets:ro"
+def _secrets(env: Environment, folder: str, without: tuple[str, ...] = ()) -> list[str]:
+    """Each secret as a file of its own, and the setting that names it.
+
+    :param folder: where they are on the host.
+    :param without: those that the container is not to have.
+    """
+    source, target = f"{env.hosts.directory}/{folder}", "/run/secrets"
+    words: list[str] = []
+    for name in secrets(env):
+        if name not in without:
+            words += ["--env", f"BIKECAST_{name.upper()}_FILE={target}/{name}", "--mount"]
+            words += [f"type=bind,source={source}/{name},target={target}/{name},readonly"]
+    return words
 
 
 def _labels(env: Environment, labels: dict[str, str]) -> list[str]:
@@ -148,7 +162,7 @@ def migrate(env: Environment, token: str, user: str, image: str) -> Command:
         *(env.hosts.directory, token, "docker", "run", "--rm", "--user", user),
         *(w for w in UNPRIVILEGED if w not in ("--restart", "unless-stopped")),
         *_settings(env),
-        *_secrets_mount(env, NEXT_SECRETS),
+        *_secrets(env, NEXT_SECRETS, SERVICE_ALONE),
         *(image, "db", "upgrade"),
     )
     return replace(migrating, what="migrating the database")
@@ -168,7 +182,7 @@ def start_service(
         *("--volume", f"{directory}/sockets/{colour}:/run/bikecast"),
         # Of both colours, and longer than a container: the last forecast.
         *("--volume", f"{directory}/kept:{KEPT}", "--env", f"BIKECAST_DATA_DIR={KEPT}"),
-        *_secrets_mount(env, f"secrets/{colour}"),
+        *_secrets(env, f"secrets/{colour}"),
         image,
     )
     return replace(starting, what=f"starting {service_name(colour)}")
@@ -181,7 +195,8 @@ def start_refresher(
     starting = holding(
         *(env.hosts.directory, token, "docker", "run", "--detach"),
         *("--name", refresher_name(colour), "--user", user, *UNPRIVILEGED, *LOG_OPTIONS),
-        *(*_labels(env, labels), *_settings(env), *_secrets_mount(env, f"secrets/{colour}")),
+        *(*_labels(env, labels), *_settings(env)),
+        *_secrets(env, f"secrets/{colour}", SERVICE_ALONE),
         *(image, "forecast", "--every", "10m"),
     )
     return replace(starting, what=f"starting {refresher_name(colour)}")

@@ -13,7 +13,9 @@ def proxy_files(env: Environment, instance: str) -> dict[str, str]:
     """The files of a proxy by their path below the directory."""
     tls = env.proxy.tls
     folder = f"proxy/{instance}"
-    files = {f"{folder}/nginx.conf": configuration(env.proxy.port, tls is not None, instance)}
+    balancers = map(str, env.proxy.balancers)
+    nginx = configuration(env.proxy.port, tls is not None, instance, balancers)
+    files = {f"{folder}/nginx.conf": nginx}
     if tls:
         files[f"{folder}/tls/certificate.pem"] = tls.certificate
         files[f"{folder}/tls/key.pem"] = tls.key.get_secret_value()
