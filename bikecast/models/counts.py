@@ -4,6 +4,7 @@ The variance is ``mu + alpha * mu ** 2`` (Cameron and Trivedi's NB2); ``alpha`` 
 target, estimated on forecasts of hours that the fit did not see.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,8 +20,7 @@ LEAST_MEAN = 0.05
 MOST_MEAN = 20_000.0
 MEAN_STEP, ALPHA_STEP = 0.006, 0.05
 _SPREAD = (1e-4, 100.0)
-FEW, FEW_BIKES = 4, 300.0
-MOST_COUNTED = 4_096
+FEW, MOST_COUNTED = 4, 4_096
 
 
 Exact = NDArray[np.float64]
@@ -67,65 +67,52 @@ def quantiles(
     :param mean: [...]; :param alpha: dispersions that broadcast to it, such as one of each target.
     :param levels: the same for all; or, of up to ``FEW`` means [n], those of each, [n, levels].
     """
-    mu = np.minimum(np.maximum(mean, LEAST_MEAN), MOST_MEAN).ravel()
+    # In float64, so that a mean is nearly like the same ones whether it comes alone or with others.
+    mu = np.minimum(np.maximum(mean, LEAST_MEAN), MOST_MEAN).ravel().astype(float)
     if np.shape(alpha) != mean.shape:
         alpha = np.broadcast_to(alpha, mean.shape)
-    spread = np.minimum(np.maximum(alpha, _SPREAD[0]), _SPREAD[1]).ravel()
+    spread = np.minimum(np.maximum(alpha, _SPREAD[0]), _SPREAD[1]).ravel().astype(float)
     wanted = np.asarray(levels, float)
     shape = (*mean.shape, wanted.shape[-1])
     if mu.size <= FEW:
-        size, p = _size_and_p(mu, spread)
-        few = _of_few if mu.max(initial=0) < FEW_BIKES else _exact
-        return few(wanted, size[:, None], p[:, None]).astype(np.float32).reshape(shape)
-    cell = np.rint(np.log(mu) / MEAN_STEP) * 1_000 + np.rint(np.log(spread) / ALPHA_STEP)
+        each = wanted.tolist() if wanted.ndim > 1 else [wanted.tolist()] * mu.size
+        few = [_counted(*row) for row in zip(each, mu.tolist(), spread.tolist(), strict=True)]
+        return np.array(few, np.float32).reshape(shape)
+    log_mu, log_spread = np.rint(np.log(mu) / MEAN_STEP), np.rint(np.log(spread) / ALPHA_STEP)
+    cell = log_mu * 1_000 + log_spread
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
-    size, p = _size_and_p(mu[first], spread[first])
-    found = _exact(wanted, size[:, None], p[:, None])
+    size = 1 / np.exp(log_spread[first] * ALPHA_STEP)[:, None]
+    found = _exact(wanted, size, size / (size + np.exp(log_mu[first] * MEAN_STEP)[:, None]))
     out: Floats = found.astype(np.float32)[which].reshape(shape)
     return out
 
 
-def _size_and_p(
-    mu: NDArray[np.floating], spread: NDArray[np.floating]
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """What stands for these means and dispersions and those that are nearly alike."""
-    at = np.exp(np.rint(np.log(mu) / MEAN_STEP) * MEAN_STEP)
-    size = 1 / np.exp(np.rint(np.log(spread) / ALPHA_STEP) * ALPHA_STEP)
-    return size, size / (size + at)
+def _counted(levels: list[float], mu: float, spread: float) -> list[float]:
+    """Quantiles of one negative binomial: the counts up to which their chances reach levels.
 
+    In plain Python: of two forecasts NumPy would take most of its time for being called.
 
-def _of_few(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:
-    """Quantiles of a few negative binomials: the counts up to which their chances reach levels.
-
-    In plain Python, which takes a third of the time that NumPy takes for two forecasts.
-
-    :param levels: ascending, [levels] or [n, levels]; :param size: and ``p``: [n, 1].
+    :param levels: ascending.
     """
-    each = levels.tolist() if levels.ndim > 1 else [levels.tolist()] * len(size)
-    rows = zip(each, size[:, 0].tolist(), p[:, 0].tolist(), strict=True)
-    found = [_counted(*row) for row in rows]
-    return np.array(found) if None not in found else _exact(levels, size, p)
-
-
-def _counted(levels: list[float], size: float, p: float) -> list[float] | None:
-    """Quantiles of one; None where they lie far out.
-
-    Each count's chance is that of the one before times a factor.
-    """
+    at = math.exp(round(math.log(mu) / MEAN_STEP) * MEAN_STEP)
+    size = 1 / math.exp(round(math.log(spread) / ALPHA_STEP) * ALPHA_STEP)
+    p = size / (size + at)
     count, found = 0, []
     chance = total = p**size
     for level in levels:
         while total < level:
             count += 1
             if count > MOST_COUNTED:
-                return None
+                exact: list[float] = _exact(np.array(levels), size, p).tolist()
+                return exact
+            # Each count's chance is that of the one before times a factor.
             chance *= (count + (size - 1)) * ((1 - p) / count)
             total += chance
         found.append(float(count))
     return found
 
 
-def _exact(levels: Exact, size: NDArray[np.floating], p: NDArray[np.floating]) -> Exact:
+def _exact(levels: Exact, size: Exact | float, p: Exact | float) -> Exact:
     # A second and 50 MB, which the service does without.
     from scipy import stats
 
