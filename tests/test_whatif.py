@@ -48,18 +48,33 @@ def stored(model, history=HISTORY):
     return restored, known, means, found.quantiles[0, :, STATION]
 
 
-def test_the_weather_of_the_table_gives_its_forecast(model):
-    """Of every hour, reconciled as it was; the interval by a bike at most, where one is rounded."""
-    restored, known, means, quantiles = stored(model)
+def lacking(unknown):
+    """The history, in which nobody knows one variable of the coming week's weather."""
+    if unknown is None:
+        return HISTORY
+    grid = HISTORY.weather.at(ORIGIN, np.arange(ORIGIN + 200))
+    grid[ORIGIN:, WEATHER.index(unknown)] = np.nan
+    return replace(HISTORY, weather=WeatherArchive(((0, grid),)))
+
+
+@pytest.mark.parametrize("unknown", [None, "wind_speed", "cloud_cover", "humidity"])
+def test_the_weather_of_the_table_gives_its_forecast(model, unknown):
+    """Of every hour, reconciled as it was; the interval by a bike at most, where one is rounded.
+
+    On working days and days off, and where one of the variables is not known.
+    """
+    restored, known, means, quantiles = stored(model, lacking(unknown))
     assert restored.sees_weather and (known.balance != 1).any()
+    assert 0 < HISTORY.calendar(ORIGIN, ORIGIN + 168).workday.sum() < 168
     misses = 0
     for step in range(168):
-        own = dict(zip(WEATHER, known.sky.weather(step).tolist(), strict=True))
+        given = zip(WEATHER, known.sky.weather(step).tolist(), strict=True)
+        own = {name: value for name, value in given if name != unknown}
         found, used = what_if(known, step, own)
         assert found.mean == pytest.approx(means[step], abs=1e-3)
         assert np.abs(found.quantiles - quantiles[step]).max() <= 1
         misses += (found.quantiles != quantiles[step]).sum()
-        assert used == pytest.approx(own)
+        assert used == pytest.approx(own | ({unknown: None} if unknown else {}))
     assert misses < 0.01 * quantiles.size
 
 
@@ -136,3 +151,21 @@ def test_inputs_of_another_release_are_refused(harm):
     lacking = replace(inputs, **{harm: None if harm == "sky" else NAMES[::-1]})
     with pytest.raises(InputError, match="issue it anew"):
         seen(MODELS["glm"](), lacking, values[..., 0])
+
+
+def test_what_is_kept_of_a_station_is_as_large_as_it_says(model):
+    """Nothing larger is kept alive by it."""
+    _, known, _, _ = stored(model)
+    arrays = [a for a in kept_arrays(known) if a.base is not None and a.base.size > a.size]
+    assert not arrays and known.nbytes > 1_000
+
+
+def kept_arrays(thing):
+    """All arrays in dataclasses of dataclasses, but for what all stations share."""
+    if isinstance(thing, np.ndarray):
+        return [thing]
+    if isinstance(thing, tuple):
+        return [array for part in thing for array in kept_arrays(part)]
+    shared = ("spread", "layers", "first", "plain", "by_day", "centre", "scale", "session")
+    own = vars(thing).items() if hasattr(thing, "__dict__") else ()
+    return [a for name, part in own if name not in shared for a in kept_arrays(part)]

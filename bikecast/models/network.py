@@ -1,7 +1,7 @@
 """A small neural network on counts: smooth where trees have steps, so the two err apart."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -258,15 +258,24 @@ class Network:
 
     def under_sky(self, values: Floats, level: Floats) -> "NetworkUnderSky":
         """The same rows, with the weather open."""
-        layers = self._together or together(self.layers)
-        names = columns_of(self._short)
-        sky = slice(names.index(COLUMNS[0]), names.index(COLUMNS[-1]) + 1)
+        layers, first = self._open
+        sky = self._sky
         x = self._scaled(inputs(values, self._short))
         x[:, sky] = 0
-        first = layers.weights[0]
-        fixed = x @ first + layers.biases[0] + layers.parts(self._whose(values))
-        weather = np.concatenate(list(first[:, sky]), axis=1)
-        return NetworkUnderSky(layers, fixed, weather, self.centre[sky], self.scale[sky])
+        fixed = x @ layers.weights[0] + layers.biases[0] + layers.parts(self._whose(values))
+        return NetworkUnderSky(layers, fixed, first, self.centre[sky], self.scale[sky])
+
+    @property
+    def _sky(self) -> slice:
+        """The columns of the weather among the inputs."""
+        names = columns_of(self._short)
+        return slice(names.index(COLUMNS[0]), names.index(COLUMNS[-1]) + 1)
+
+    @cached_property
+    def _open(self) -> tuple[Layers, Floats]:
+        """All networks at once, and their first weights of the weather: the same of all rows."""
+        layers = self._together or together(self.layers)
+        return layers, np.concatenate(list(layers.weights[0][:, self._sky]), axis=1)
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Integrated gradients from the mean row of a station that nobody knows.

@@ -118,9 +118,11 @@ class RegressionUnderSky:
         """As :meth:`bikecast.models.learned.Open.changes`."""
         rain = np.log1p(np.maximum(sky[_RAIN_OF_SKY], 0))
         terms = np.concatenate([sky, rain, sky[_WARMTH_OF_SKY] ** 2])
-        said = np.array([filled(terms), np.isnan(terms)], float)
-        weather = np.vdot(self.plain, said) + np.vdot(self.by_day, said) * self.workday[rows]
-        return cut(self.fixed[rows] + weather, MOST_CHANGE)
+        known, unknown = filled(terms), np.isnan(terms)
+        # What is unknown counts as its mean, and so does what it is on working days: on all days.
+        always = self.plain[0] @ known + (self.plain[1] + self.by_day[1]) @ unknown
+        on_workdays = self.by_day[0] @ known
+        return cut(self.fixed[rows] + always + on_workdays * self.workday[rows], MOST_CHANGE)
 
 
 class CountRegression:
@@ -193,7 +195,7 @@ class CountRegression:
         weather, weather_by_day, rain, rain_by_day, warmth = np.split(both, ends, axis=1)
         return RegressionUnderSky(
             fixed=fixed,
-            workday=values[:, _AT["workday"]],
+            workday=values[:, _AT["workday"]].copy(),  # a view would keep all columns
             plain=np.concatenate([weather, rain, warmth], axis=1),
             by_day=np.concatenate([weather_by_day, rain_by_day, np.zeros_like(warmth)], axis=1),
         )

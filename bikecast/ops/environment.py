@@ -104,13 +104,23 @@ class Tls(Section):
     key: SecretStr
 
 
+def _plain(text: object) -> object:
+    """Refuse what nginx would: a zone, as in ``fe80::1%eth0``; and numbers."""
+    if not isinstance(text, str) or "%" in text:
+        raise ValueError("write an address, or a network as in 10.0.0.0/8")
+    return text
+
+
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_plain)]
+
+
 class Proxy(Section):
     """nginx in front of the two colours, and behind which balancers it stands."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     image: str = "nginx:1.28"
     tls: Tls | None = None
-    balancers: tuple[IPvAnyNetwork, ...] = ()
+    balancers: tuple[Network, ...] = ()
 
 
 class Release(Section):

@@ -202,6 +202,12 @@ def new_secrets(password: Callable[[], str]) -> dict[str, str]:
     }
 
 
+def read_config(shell: Shell, compose: Compose) -> dict[str, Any]:
+    """The services as Compose understands them."""
+    config: dict[str, Any] = json.loads(shell.read(compose.config()))
+    return config
+
+
 def secrets_folder(config: dict[str, Any]) -> Path:
     """Where the secrets of a resolved compose file are."""
     return Path(config["secrets"]["postgres_password"]["file"]).parent
@@ -341,7 +347,7 @@ def up(shell: Shell, compose: Compose, timeout: float) -> Started:
     :param timeout: seconds, beyond what fetching the images takes.
     :raises Unavailable: behind the failing container's last lines of log.
     """
-    config = json.loads(shell.read(compose.config()))
+    config = read_config(shell, compose)
     ensure_images(shell, {service["image"] for service in config["services"].values()})
     ensure_secrets(shell, config)
     ensure_admin_token(shell, secrets_folder(config))

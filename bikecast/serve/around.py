@@ -4,6 +4,7 @@ A layer of WSGI around Flask, and none of its hooks: each of those takes some 5 
 one by one take more than a look-up in the table does.
 """
 
+import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ EVERY: Final = (
 )
 """Of answers that say nothing else: no browser should run, frame, keep or mistake them."""
 _NOTES: Final = "bikecast.notes"
+
+log = logging.getLogger(__name__)
 _WHOSE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -82,14 +85,17 @@ class Around:
         notes = Notes(self._name(environ.get("HTTP_X_REQUEST_ID", "")), perf_counter())
         environ[_NOTES] = notes
 
-        def start(status: str, headers: list[tuple[str, str]], *error: object) -> object:
+        def start(status: str, headers: list[tuple[str, str]], *raised: object) -> object:
             there = [name for name, _ in headers]
             headers += [one for one in EVERY if one[0] not in there]
             headers.append((REQUEST_ID, notes.request_id))
             asked, code = environ["werkzeug.request"], int(status[:3])
             for watch in self._watches:
-                watch(asked, notes, code)
-            return start_response(status, headers, *error)  # type: ignore[arg-type]
+                try:
+                    watch(asked, notes, code)
+                except Exception as error:  # whatever it is, the answer is good
+                    log.error("a request could not be noted: %s", error, exc_info=error)
+            return start_response(status, headers, *raised)  # type: ignore[arg-type]
 
         answer = self._app(environ, cast("StartResponse", start))
         if not notes.read:

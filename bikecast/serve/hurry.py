@@ -21,8 +21,9 @@ TAKEN_WITHIN: Final = 60.0
 """Seconds from there to the last of its answer."""
 LOOK: Final = 1.0
 HANDICAP: Final = 0.00005
-"""Seconds that a worker waits before it takes one more connection, for each that it has."""
-LONGEST_HANDICAP: Final = 0.0005
+"""Seconds that a worker waits before it takes a connection, for each that it is busy with."""
+MOST_BUSY: Final = 4
+"""More make no difference: then all are busy."""
 
 
 class Deadlines:
@@ -78,9 +79,10 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def accept(self, listener: Any) -> None:
-        """Take a connection, where no worker with fewer of them took it first."""
-        if self.nr_conns:
-            time.sleep(min(self.nr_conns * HANDICAP, LONGEST_HANDICAP))
+        """Take a connection, where no worker that is less busy took it first."""
+        busy = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
+        if busy and self.cfg.workers > 1:
+            time.sleep(min(busy, MOST_BUSY) * HANDICAP)
         super().accept(listener)
 
     def handle(self, conn: Any) -> Any:

@@ -17,10 +17,13 @@ from bikecast import __version__
 from bikecast.serve.around import Notes
 from bikecast.serve.counting import FOLDER
 from bikecast.serve.current import CurrentTable
+from bikecast.serve.headers import packed
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the histogram: a look-up takes half a millisecond, an explanation ten."""
 NO_ROUTE: Final = "none"
+TEXT: Final = CONTENT_TYPE_PLAIN_0_0_4.removesuffix("; charset=utf-8")
+"""Flask adds that again."""
 
 
 class Metrics:
@@ -87,7 +90,7 @@ class Metrics:
             for metric in (self._requests, self._seconds, self._stale, self._what_ifs):
                 registry.register(metric)
         registry.register(self._table)
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return packed(generate_latest(registry), mimetype=TEXT)
 
 
 class _Table(Collector):

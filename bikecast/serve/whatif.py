@@ -129,19 +129,23 @@ class _Kept:
 
     def get(self, issue: Issue, station: str) -> "Seen | None":
         with self._lock:
-            if self._issue != issue or station not in self._seen:
-                return None
-            self._seen.move_to_end(station)
-            return self._seen[station]
+            self._begin(issue)
+            if station in self._seen:
+                self._seen.move_to_end(station)
+            return self._seen.get(station)
 
     def put(self, issue: Issue, station: str, seen: "Seen") -> None:
         with self._lock:
-            if self._issue != issue:
-                self._issue, self._bytes = issue, 0
-                self._seen.clear()
+            self._begin(issue)
             if before := self._seen.pop(station, None):
                 self._bytes -= before.nbytes
             self._seen[station] = seen
             self._bytes += seen.nbytes
             while self._bytes > MOST_BYTES:
                 self._bytes -= self._seen.popitem(last=False)[1].nbytes
+
+    def _begin(self, issue: Issue) -> None:
+        """Forget what another issue's model saw, and so that model."""
+        if self._issue != issue:
+            self._issue, self._bytes = issue, 0
+            self._seen.clear()

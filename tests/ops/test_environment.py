@@ -57,6 +57,13 @@ def test_balancers_are_addresses_and_networks(load):
     assert nginx.count("set_real_ip_from ") == 3 and "set_real_ip_from 10.1.0.0/16;" in nginx
 
 
+@pytest.mark.parametrize("listed", ['"fe80::1%eth0"', "5", "true", '"nobody"'])
+def test_what_nginx_would_refuse_is_no_balancer(load, listed):
+    """It would not start."""
+    with pytest.raises(InputError, match="balancers"):
+        load(SMALL.replace("[service]", f"[proxy]\nbalancers = [{listed}]\n[service]"))
+
+
 def test_secrets_are_masked_where_people_read(load):
     """Neither the printed form nor the masked document holds one."""
     found = load(SMALL)

@@ -1,6 +1,7 @@
 """The REST contract, over Flask's test client."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from bikecast import __version__
+from bikecast.serve.api import answer as answered
 from bikecast.serve.current import CurrentTable
 from bikecast.serve.types import Prediction, StationForecast
 from bikecast.store import SCHEMA
@@ -434,3 +436,17 @@ def test_no_item_makes_a_batch_fail(client: FlaskClient, items: list[object]) ->
         assert len(answer.json["predictions"]) == len(items)
     else:
         refusal(answer, 400, "invalid-json")
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "\udcff", "\udcff NaN", "é \U0001f6b2"])
+def test_every_text_can_be_answered(client: FlaskClient, text: str) -> None:
+    """Also one that has letters like a number that is none, or is no Unicode."""
+    with client.application.test_request_context():
+        assert answered({"name": text}).json == {"name": text}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_none_is_not_answered(client: FlaskClient, number: float) -> None:
+    """It is a mistake of ours, not null."""
+    with client.application.test_request_context(), pytest.raises(ValueError, match="JSON"):
+        answered({"mean": number})

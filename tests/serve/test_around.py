@@ -48,16 +48,47 @@ def test_every_answer_is_safe_in_a_browser(client: FlaskClient, path: str) -> No
     assert headers["Cache-Control"] == ("public, max-age=60" if path == "/stations" else "no-store")
 
 
-@pytest.mark.parametrize("path", ["//stations", "/stations/"])
+@pytest.mark.parametrize(
+    "path", ["/stations//B/forecast", "/problems//x", "/docs//x", "/stations/"]
+)
 def test_nobody_is_sent_to_another_address(client: FlaskClient, path: str) -> None:
     """Which would be made of the `Host` that he says himself."""
     answer = client.get(path, base_url="http://evil.example")
     assert answer.status_code == 404 and "Location" not in answer.headers
 
 
-def test_the_service_remembers_nobody(client: FlaskClient) -> None:
-    """No answer sets a cookie."""
-    assert "Set-Cookie" not in client.get("/stations", headers={"Cookie": "session=x"}).headers
+def test_a_request_that_cannot_be_noted_is_answered(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is good, and the log says what went wrong."""
+
+    def full(*_: object) -> NoReturn:
+        raise OSError("no space left")
+
+    around = client.application.wsgi_app
+    monkeypatch.setattr(around, "_watches", [full, *around._watches])  # type: ignore[attr-defined]
+    with caplog.at_level(logging.ERROR, "bikecast"):
+        answer = client.get("/stations")
+    assert answer.status_code == 200 and answer.headers["X-Request-Id"]
+    assert "could not be noted: no space left" in caplog.text
+
+
+class HangsUp(BytesIO):
+    """A body whose sender resets the connection."""
+
+    def read(self, size: int | None = -1) -> NoReturn:
+        """As a socket."""
+        raise ConnectionResetError
+
+
+@pytest.mark.parametrize("body", [HangsUp(), BytesIO(b'{"stat')])
+def test_who_hangs_up_in_the_middle_is_no_failure_of_ours(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, body: BytesIO
+) -> None:
+    """400, for the counts: nobody reads it."""
+    with caplog.at_level(logging.WARNING, "bikecast"):
+        answer = client.post("/predict", input_stream=body, content_length=1000)
+    assert answer.status_code == 400 and not caplog.text
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/health", "/model/reload"])

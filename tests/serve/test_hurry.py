@@ -4,10 +4,12 @@ And whoever has more connections lets others take the next one.
 """
 
 import socket
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
+from gunicorn.config import Config
 from gunicorn.workers.gthread import ThreadWorker
 
 from bikecast.serve import hurry
@@ -86,17 +88,27 @@ def test_a_request_that_is_over_has_no_deadline(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("connections", "waits"), [(0, []), (3, [3 * hurry.HANDICAP]), (999, [hurry.LONGEST_HANDICAP])]
+    ("busy", "idle", "workers", "waits"),
+    [
+        (0, 0, 2, []),
+        (0, 60, 2, []),
+        (3, 60, 2, [3 * hurry.HANDICAP]),
+        (99, 0, 2, [hurry.MOST_BUSY * hurry.HANDICAP]),
+        (3, 0, 1, []),
+    ],
 )
-def test_a_worker_with_connections_lets_others_be_first(
-    monkeypatch: pytest.MonkeyPatch, connections: int, waits: list[float]
+def test_a_busy_worker_lets_others_be_first(
+    monkeypatch: pytest.MonkeyPatch, busy: int, idle: int, workers: int, waits: list[float]
 ) -> None:
-    """The longer, the more it has, but never long."""
+    """The longer, the busier it is, but never long; where there are no others it does not wait."""
     slept: list[float] = []
     accepted: list[object] = []
     monkeypatch.setattr(hurry.time, "sleep", slept.append)
     monkeypatch.setattr(ThreadWorker, "accept", lambda worker, listener: accepted.append(listener))
     worker = PunctualWorker.__new__(PunctualWorker)
-    worker.nr_conns = connections
+    worker.nr_conns, worker.pending_conns = busy + idle, deque()
+    worker.keepalived_conns = deque(range(idle))
+    worker.cfg = Config()
+    worker.cfg.set("workers", workers)
     worker.accept("listener")
     assert slept == pytest.approx(waits) and accepted == ["listener"]

@@ -86,3 +86,10 @@ def test_without_a_table_there_are_still_metrics(make_client: MakeClient, broken
     found = told(make_client(current))
     assert found["bikecast_database_up", frozenset()] == (0 if broken else 1)
     assert not any(name.startswith("bikecast_model") for name, _ in found)
+
+
+def test_metrics_are_compressed_for_who_can_read_it(client: FlaskClient) -> None:
+    """They are text of a form and a version."""
+    answer = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"

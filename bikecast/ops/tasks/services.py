@@ -91,6 +91,9 @@ def restore(
         manifest = backups.read_backup(Path(folder))
         if not dry:
             confirm(f"replace all data here with those of {manifest.made:%Y-%m-%d %H:%M} UTC", yes)
+            # An installation of a release before has none, and its services would not start.
+            config = services.read_config(shell, compose)
+            services.ensure_admin_token(shell, services.secrets_folder(config))
         backups.restore(shell, compose, Path(folder), manifest, timeout)
     if json:
         print(documents.dumps({"folder": folder, "rows": manifest.rows}, indent=2))
