@@ -254,16 +254,18 @@ def test_behind_the_proxy_clients_are_told_apart_and_cannot_lie(
             return asking.getresponse().status
 
     port = free_port()
-    with proxied(tmp_path, port):
-        with start(f"unix:{tmp_path}/sockets/blue/api.sock", address_limit="10"):
-            until(lambda: from_address("127.0.0.1", "/ready") == 200)
-            lies = [from_address("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]
-            assert 10 <= lies.count(200) < 14
-            assert from_address("127.0.0.3", "/stations", "127.0.0.2") == 200
-            assert from_address("127.0.0.1", "/metrics") == 200
-            for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/x/../metrics"):
-                assert from_address("127.0.0.2", path) == 404
-            assert from_address("127.0.0.2", "/metrics", "127.0.0.1") == 404
+    (tmp_path / "sockets/blue").mkdir(parents=True)
+    bind = f"unix:{tmp_path}/sockets/blue/api.sock"
+    # The proxy ends first: a service that ends waits for the connections that a proxy keeps.
+    with start(bind, address_limit="10"), proxied(tmp_path, port):
+        until(lambda: from_address("127.0.0.1", "/ready") == 200)
+        lies = [from_address("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]
+        assert 10 <= lies.count(200) < 14
+        assert from_address("127.0.0.3", "/stations", "127.0.0.2") == 200
+        assert from_address("127.0.0.1", "/metrics") == 200
+        for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/x/../metrics"):
+            assert from_address("127.0.0.2", path) == 404
+        assert from_address("127.0.0.2", "/metrics", "127.0.0.1") == 404
 
 
 def test_two_releases_on_one_database(store: Store, rows: Any) -> None:
