@@ -37,7 +37,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mlflow_template(postgres):
-    """A database with MLflow's tables, which it takes seconds to make, that others are copied from."""
+    """A database with MLflow's tables, which take seconds to make; others are copied from it."""
     from bikecast.registry import Registry
 
     name = f"mlflow_{uuid.uuid4().hex[:8]}"

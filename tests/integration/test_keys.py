@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asking import APART
 from fakes import NEW_YORK, doubling, published, seen
 from postgres import database_gone
 from proxied import free_port, proxied
@@ -51,7 +52,7 @@ class Service:
     def ask(self, path: str = "/stations", **more: Any) -> httpx.Response:
         """One request on a connection of its own, so that each worker gets some."""
         method = more.pop("method", "GET")
-        return httpx.request(method, self.url + path, timeout=30, **more)
+        return APART.request(method, self.url + path, timeout=30, **more)
 
     def statuses(self, times: int, **more: Any) -> list[int]:
         """Those of several requests."""
