@@ -98,8 +98,9 @@ def tests(session: nox.Session) -> None:
 
 
 UNIT = "not integration and not e2e"
-# As many workers as cores: each has one, and its libraries need no threads beside it.
-PARALLEL = ("-n", "auto")
+# As many workers as cores: each has one, and its libraries need no threads beside it. Some tests
+# take a minute and most no time: who has none left takes some of the others'.
+PARALLEL = ("-n", "auto", "--dist", "worksteal")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+from asking import APART
 from fakes import NEW_YORK, PLACES, published, seen
 
 from bikecast.collect import import_stations
@@ -68,13 +68,13 @@ class Live:
 
     def ask(self) -> Any:
         """An answer, on a connection of its own: any of the workers may give it."""
-        response = httpx.post(f"{self.url}/predict", content=QUESTION, headers=JSON, timeout=30)
+        response = APART.post(f"{self.url}/predict", content=QUESTION, headers=JSON, timeout=30)
         assert response.status_code == 200, response.text
         return response.json()
 
     def ready(self) -> Any:
         """What it says of itself."""
-        return httpx.get(f"{self.url}/ready", timeout=30).json()
+        return APART.get(f"{self.url}/ready", timeout=30).json()
 
     def says(self, reason: str) -> bool:
         """Whether it says so, whichever worker is asked."""
@@ -94,7 +94,7 @@ class Live:
 
     def answered(self) -> float:
         """How many predictions were answered with 200, as it counts."""
-        told = httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines()
+        told = APART.get(f"{self.url}/metrics", timeout=30).text.splitlines()
         counts = [line.split()[-1] for line in told if line.startswith(COUNTED)]
         return float(counts[0]) if counts else 0.0
 
@@ -141,7 +141,7 @@ def live(
         assert process.poll() is None, log.read_text()
         url = log.read_text().partition(" on http://")[2].split()[0]
         service = Live(f"http://{url}", process, folder)
-        until(lambda: httpx.get(f"{service.url}/health", timeout=60).status_code == 200)
+        until(lambda: APART.get(f"{service.url}/health").status_code == 200)
         yield service
         assert process.poll() is None, log.read_text()
     finally:

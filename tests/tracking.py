@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from asking import APART
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -49,7 +50,7 @@ def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
     while True:
         assert process.poll() is None and time.monotonic() < until, "it does not start"
         try:
-            if httpx.get(f"{url}/health").status_code == 200:
+            if APART.get(f"{url}/health").status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)

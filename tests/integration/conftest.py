@@ -1,26 +1,30 @@
 """A store that knows a city, and two months of its rides as files."""
 
+import uuid
 from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
 from city import CITY, HEADER, LEGACY, old_ride, ride, write
 from disks import full_disk
-from postgres import OwnPostgres
+from postgres import OwnPostgres, database_gone
 from typer.testing import CliRunner
 
 from bikecast.cli import app, cities
 from bikecast.errors import BikecastError
 from bikecast.simulate import simulate_city
+from bikecast.store import ensure_database
+from bikecast.store.connection import create_database
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_rows():
-    """Trainings learn as `train --quick` does: what tests ask of a model needs no more."""
+    """What tests ask of a model needs no more of their few stations; `--quick` learns as much."""
     from bikecast import train
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "ROWS", train.QUICK_ROWS)
+        for name in ("ROWS", "QUICK_ROWS"):
+            patch.setattr(train, name, 4_000)
         yield
 
 
@@ -29,6 +33,27 @@ def server(tmp_path_factory):
     """A PostgreSQL that tests kill and freeze, and leave as it was."""
     with OwnPostgres(tmp_path_factory.mktemp("own")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(postgres):
+    """A database with MLflow's tables, which take seconds to make; others are copied from it."""
+    from bikecast.registry import Registry
+
+    name = f"mlflow_{uuid.uuid4().hex[:8]}"
+    url = ensure_database(postgres, name)
+    Registry(url, "none").versions()
+    # MLflow keeps connections, and a database that somebody uses cannot be copied.
+    with database_gone(url):
+        yield name
+
+
+@pytest.fixture
+def mlflow_url(postgres, mlflow_template):
+    """The URL of a database of MLflow's that no other test sees."""
+    name = f"mlflow_{uuid.uuid4().hex[:8]}"
+    create_database(postgres, name, template=mlflow_template)
+    return ensure_database(postgres, name)
 
 
 @pytest.fixture

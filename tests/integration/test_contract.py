@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from asking import APART
 from live import children
 from proxied import free_port, proxied
 from serving import service
@@ -110,7 +111,7 @@ def test_no_body_breaks_the_service(url: str, path: str, name: str, chunked: boo
     body = BODIES[name]
     content = iter([body[i : i + 50_000] for i in range(0, len(body), 50_000)]) if chunked else body
     try:
-        found = httpx.post(url + path, content=content, timeout=DEADLINE)
+        found = APART.post(url + path, content=content, timeout=DEADLINE)
     except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
         # Hung up on while still sending: only on who sends too much.
         assert len(body) > 1_000_000
@@ -118,7 +119,7 @@ def test_no_body_breaks_the_service(url: str, path: str, name: str, chunked: boo
         assert 400 <= found.status_code < 500, found.text
         assert found.headers["Content-Type"] == "application/problem+json"
         assert found.json()["status"] == found.status_code
-    assert httpx.post(f"{url}/predict", json={"station_id": "B"}, timeout=DEADLINE).is_success
+    assert APART.post(f"{url}/predict", json={"station_id": "B"}, timeout=DEADLINE).is_success
 
 
 def test_a_request_in_flight_is_finished_at_the_end() -> None:
@@ -141,8 +142,8 @@ def test_every_line_of_a_service_is_an_object(tmp_path: Path) -> None:
     """gunicorn's, those of the workers, and one per request."""
     log = tmp_path / "log"
     with log.open("wb") as file, service(file.fileno()) as (url, _):
-        httpx.get(f"{url}/stations", headers={"X-Request-Id": "mine"})
-        httpx.get(f"{url}/a%0A%1B%E2%80%A8?key=geheim", headers={"X-Request-Id": "other"})
+        APART.get(f"{url}/stations", headers={"X-Request-Id": "mine"})
+        APART.get(f"{url}/a%0A%1B%E2%80%A8?key=geheim", headers={"X-Request-Id": "other"})
         with connected(url) as connection:
             connection.sendall(b"no request\n\r\n\r\n")
             connection.recv(1000)
@@ -179,7 +180,7 @@ def test_proxy_and_service_name_a_request_alike(tmp_path: Path) -> None:
     with log, service(log.fileno(), bind), proxied(tmp_path, port):
         for given in ("mine-1", "a b", 'x"y', "x" * 65, None):
             headers = {} if given is None else {"X-Request-Id": given}
-            found = httpx.get(f"http://127.0.0.1:{port}/stations", headers=headers)
+            found = APART.get(f"http://127.0.0.1:{port}/stations", headers=headers)
             names.append(found.headers["X-Request-Id"])
     assert names[0] == "mine-1" and all(len(name) == 32 for name in names[1:])
     told = (tmp_path / "log/access.log").read_text().splitlines()
@@ -237,7 +238,7 @@ def test_every_worker_explains_where_xgboost_ran_before_the_fork(
 
         def explained() -> bool:
             # A connection of its own goes to whichever worker is free.
-            answer = httpx.post(f"{url}/predict?explain=true", json={"station_id": "B"}, timeout=20)
+            answer = APART.post(f"{url}/predict?explain=true", json={"station_id": "B"}, timeout=20)
             assert answer.json()["explanation"] is not None, answer.text
             return said_by("bikecast.access", status=200) == set(workers)
 

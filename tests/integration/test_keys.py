@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asking import APART
 from fakes import NEW_YORK, doubling, published, seen
 from postgres import database_gone
 from proxied import composed, free_port, proxied
@@ -52,7 +53,7 @@ class Service:
     def ask(self, path: str = "/stations", **more: Any) -> httpx.Response:
         """One request on a connection of its own, so that each worker gets some."""
         method = more.pop("method", "GET")
-        return httpx.request(method, self.url + path, timeout=30, **more)
+        return APART.request(method, self.url + path, timeout=30, **more)
 
     def statuses(self, times: int, **more: Any) -> list[int]:
         """Those of several requests."""
@@ -281,18 +282,26 @@ def test_behind_the_proxy_clients_are_told_apart_and_cannot_lie(
 ) -> None:
     """nginx says who asks in the place of what the client says; metrics are for the host."""
     ask = partial(from_address, port := free_port())
-    with proxied(tmp_path, port):
-        with start(f"unix:{tmp_path}/sockets/blue/api.sock", address_limit="10"):
-            until(lambda: ask("127.0.0.1", "/ready") == 200)
-            lies = [ask("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]
-            assert 10 <= lies.count(200) < 14
-            assert ask("127.0.0.3", "/stations", "127.0.0.2") == 200
-            assert ask("127.0.0.1", "/metrics") == 200
-            for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/x/../metrics"):
-                assert ask("127.0.0.2", path) == 404
-            assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
-            assert ask("127.0.0.1", "/ready", colour="green") == 502
-            assert ask("127.0.0.2", "/ready", colour="green") == 200
+    with start(bound(tmp_path), address_limit="10"), proxied(tmp_path, port):
+        until(lambda: ask("127.0.0.1", "/ready") == 200)
+        lies = [ask("127.0.0.2", "/stations", f"192.0.2.{i}") for i in range(14)]
+        assert 10 <= lies.count(200) < 14
+        assert ask("127.0.0.3", "/stations", "127.0.0.2") == 200
+        assert ask("127.0.0.1", "/metrics") == 200
+        for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/x/../metrics"):
+            assert ask("127.0.0.2", path) == 404
+        assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
+        assert ask("127.0.0.1", "/ready", colour="green") == 502
+        assert ask("127.0.0.2", "/ready", colour="green") == 200
+
+
+def bound(folder: Path) -> str:
+    """Where the blue service listens for the proxy of a folder.
+
+    The proxy ends first: a service that ends waits for the connections that a proxy keeps.
+    """
+    (folder / "sockets/blue").mkdir(parents=True)
+    return f"unix:{folder}/sockets/blue/api.sock"
 
 
 BALANCERS = "127.0.0.2", "127.0.1.0/24"
@@ -304,13 +313,12 @@ def test_behind_a_balancer_of_a_host_clients_are_those_that_it_names(
 ) -> None:
     """And nobody is the host itself who only says so."""
     ask = partial(from_address, port := free_port())
-    with proxied(tmp_path, port, *BALANCERS):
-        with start(f"unix:{tmp_path}/sockets/blue/api.sock", address_limit="10"):
-            until(lambda: ask("127.0.0.1", "/ready") == 200)
-            clients_are_those_that_a_balancer_names(ask)
-            assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
-            assert ask("127.0.0.2", "/ready", "127.0.0.1", "green") == 200
-            assert ask("127.0.0.1", "/metrics") == 200
+    with start(bound(tmp_path), address_limit="10"), proxied(tmp_path, port, *BALANCERS):
+        until(lambda: ask("127.0.0.1", "/ready") == 200)
+        clients_are_those_that_a_balancer_names(ask)
+        assert ask("127.0.0.2", "/metrics", "127.0.0.1") == 404
+        assert ask("127.0.0.2", "/ready", "127.0.0.1", "green") == 200
+        assert ask("127.0.0.1", "/metrics") == 200
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx here")

@@ -54,16 +54,9 @@ def fitted(name="naive"):
 
 
 @pytest.fixture
-def registry(database_url, tmp_path):
-    """An empty registry; MLflow makes its tables in the test's database."""
-    return Registry(mlflow_url(database_url), "bike-demand-forecaster", tmp_path / "models")
-
-
-def mlflow_url(database_url):
-    """A database for MLflow beside the test's own."""
-    from bikecast.store import ensure_database
-
-    return ensure_database(database_url, database_url.rsplit("/", 1)[-1].split("?")[0] + "_mlflow")
+def registry(mlflow_url, tmp_path):
+    """An empty registry."""
+    return Registry(mlflow_url, "bike-demand-forecaster", tmp_path / "models")
 
 
 def test_from_challenger_to_production_and_back(registry):
@@ -152,9 +145,9 @@ def test_a_quota_is_a_full_disk(registry, monkeypatch):
 
 
 @pytest.fixture
-def server(database_url, tmp_path):
+def server(mlflow_url, tmp_path):
     """The URL of a real tracking server."""
-    with tracking_server(mlflow_url(database_url), tmp_path) as url:
+    with tracking_server(mlflow_url, tmp_path) as url:
         yield url
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from asking import APART
 from fakes import NEW_YORK, FakeSource, doubling, forecast_rows, published, seen
 from live import children
 from postgres import database_gone
@@ -93,6 +94,8 @@ class Running:
 
     def stop(self) -> str:
         """End it as a supervisor does; what it still printed."""
+        # It would wait a while for the next request on this connection.
+        self.client.close()
         self.process.terminate()
         return self.process.communicate(timeout=30)[0]
 
@@ -219,7 +222,7 @@ def test_whichever_worker_is_asked_tells_what_all_of_them_counted(tmp_path: Path
         pids = children(service.process.pid)
         for _ in range(40):
             # Each on a connection of its own, so that both workers get some.
-            httpx.get(service.client.base_url.join("/stations"))
+            APART.get(service.client.base_url.join("/stations"))
         assert {requests_of(service, "/stations") for _ in range(10)} == {40}
         os.kill(pids[0], signal.SIGKILL)
         until(
@@ -227,13 +230,13 @@ def test_whichever_worker_is_asked_tells_what_all_of_them_counted(tmp_path: Path
             and pids[0] not in children(service.process.pid)
         )
         for _ in range(10):
-            httpx.get(service.client.base_url.join("/stations"))
+            APART.get(service.client.base_url.join("/stations"))
         assert {requests_of(service, "/stations") for _ in range(10)} == {50}
 
 
 def requests_of(service: Running, route: str) -> float:
     """What is told of a route's good answers."""
-    told = httpx.get(service.client.base_url.join("/metrics")).text
+    told = APART.get(service.client.base_url.join("/metrics")).text
     (line,) = [
         line
         for line in told.splitlines()
@@ -290,10 +293,10 @@ def test_a_restart_without_the_database_serves_the_last_forecast(
             told = process.stderr.readline() + process.stderr.readline()
             assert "serving the forecast of made-up as of 2018-07-16T00:00:00-04:00 until" in told
             url = told.split()[-1]
-            after = httpx.post(f"{url}/predict", json={"station_id": "A.10"}).json()
+            after = APART.post(f"{url}/predict", json={"station_id": "A.10"}).json()
             assert after["pickups"] == before["pickups"]
-            assert "database" in str(httpx.get(f"{url}/ready").json()["reasons"])
-        until(lambda: "database" not in str(httpx.get(f"{url}/ready").json()["reasons"]))
+            assert "database" in str(APART.get(f"{url}/ready").json()["reasons"])
+        until(lambda: "database" not in str(APART.get(f"{url}/ready").json()["reasons"]))
     finally:
         if process is not None:
             process.terminate()
@@ -362,12 +365,12 @@ def test_the_command_ends_with_the_signals_code(
     assert process.stderr is not None
     told = process.stderr.readline()
     url = told.split()[-1]
-    until(lambda: httpx.get(f"{url}/health").status_code == 200)
+    until(lambda: APART.get(f"{url}/health").status_code == 200)
     process.send_signal(stop)
     told += process.communicate(timeout=30)[1]
     assert process.returncode == code and told.splitlines()[-1].startswith(says), told
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/health")
+        APART.get(f"{url}/health")
 
 
 def test_a_body_in_pieces_is_limited_too(tmp_path: Path) -> None:
@@ -376,7 +379,7 @@ def test_a_body_in_pieces_is_limited_too(tmp_path: Path) -> None:
         answer = service.client.post("/predict", content=(b" " * 100_000 for _ in range(11)))
         assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
         # gunicorn may hang up on a client of whose body it has not read all.
-        small = httpx.post(
+        small = APART.post(
             service.client.base_url.join("/predict"), content=iter([b'{"station_', b'id": "B"}'])
         )
         assert small.json()["station_id"] == "B"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import polars as pl
 import pytest
+from asking import APART
 from fakes import published
 from lacking import lacking
 from live import Live, issue, live, made_up_city, under_load, until
@@ -63,7 +63,7 @@ def test_two_releases_serve_side_by_side(server: OwnPostgres, older: Path, tmp_p
         live(store.url, tmp_path / "kept") as new,
         live(store.url, tmp_path / "kept", tree=older) as old,
     ):
-        statuses = [httpx.get(f"{service.url}/metrics").status_code for service in (new, old)]
+        statuses = [APART.get(f"{service.url}/metrics").status_code for service in (new, old)]
         assert statuses == [200, 404], "they are one release"
         assert alike(new, old)
         with under_load(new.url, 2) as of_new, under_load(old.url, 2) as of_old:
@@ -73,7 +73,7 @@ def test_two_releases_serve_side_by_side(server: OwnPostgres, older: Path, tmp_p
         assert alike(new, old)
         # The older release has stored no inputs, or no model, beside it.
         url = f"{new.url}/stations/A.10/forecast?explain=true"
-        assert "wait for the next" in httpx.get(url).json()["explanation_reason"]
+        assert "wait for the next" in APART.get(url).json()["explanation_reason"]
 
 
 def both_take(version: str, *services: Live) -> None:

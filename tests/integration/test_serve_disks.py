@@ -4,8 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
+from asking import APART
 from disks import fill
 from fakes import NEW_YORK
 from live import WORKERS, issue, live, made_up_city, under_load, until
@@ -68,8 +68,8 @@ def test_no_worker_ends_where_shared_memory_is_full_too(filled: Store, disk: Pat
             # Every route and status is another row, more than a page of them.
             for route in ("stations", "model", "version", "health", "openapi.json", "none"):
                 for _ in range(10):
-                    httpx.get(f"{service.url}/{route}")
-                    httpx.post(f"{service.url}/{route}")
+                    APART.get(f"{service.url}/{route}")
+                    APART.post(f"{service.url}/{route}")
             version = issue(filled)
             until(lambda: service.answers_from(version))
         assert load.cuts == 0 and service.workers() == workers

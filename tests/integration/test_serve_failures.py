@@ -179,6 +179,7 @@ def test_a_clock_that_jumps_changes_ages_and_nothing_else(
     version = issue(filled, hour)
     settings = clock | {"BIKECAST_STALE_AFTER": str(DAY)}
     with live(filled.url, tmp_path / "kept", settings=settings) as service:
+        until(lambda: len(service.workers()) == WORKERS)
         workers = service.workers()
         assert service.answers_from(version) and service.ready()["status"] == "ok"
         with under_load(service.url) as load:

@@ -17,7 +17,6 @@ from bikecast.promote import promote, rollback, validate
 from bikecast.records import MAX_HORIZON, System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.simulate import simulate_city
-from bikecast.store import ensure_database
 from bikecast.store.connection import fetch, transaction
 from bikecast.train import CHAMPION, gate_window, is_trained, train
 
@@ -50,11 +49,9 @@ def city(store, made, tmp_path):
 
 
 @pytest.fixture
-def registry(database_url, tmp_path):
+def registry(mlflow_url, tmp_path):
     """An empty registry beside the store."""
-    name = database_url.rsplit("/", 1)[-1].split("?")[0] + "_mlflow"
-    uri = ensure_database(database_url, name)
-    return Registry(uri, "bike-demand-forecaster", tmp_path / "models")
+    return Registry(mlflow_url, "bike-demand-forecaster", tmp_path / "models")
 
 
 def test_train_promote_forecast_and_train_again(city, registry, made, tmp_path):
