@@ -65,6 +65,7 @@ _AROUND = np.array(
 )
 """Of whose weather the columns are made, in hours from the one that they are of, for each hour of
 the day: those near it, of its day from 6 to 22 o'clock, of the day before, a day and a week ago."""
+_ITSELF = [np.flatnonzero(away == 0) for away in _AROUND]
 _TEMPERATURE, _RAIN, _WIND, _CLOUD = (
     WEATHER.index(name) for name in ("temperature", "precipitation", "wind_speed", "cloud_cover")
 )
@@ -107,9 +108,9 @@ class Sky:
         :param weather: [variables]; that of all other hours stays what was known of it.
         """
         at = self.first + step
-        away = _AROUND[at % 24]
-        known = self.hourly[at + away]
-        known[away == 0] = weather
+        clock = at % 24
+        known = self.hourly[at + _AROUND[clock]]
+        known[_ITSELF[clock]] = weather
         found: Floats = _columns(known[None], self.usual[step : step + 1])[0]
         return found
 

@@ -65,7 +65,6 @@ def quantiles(
     chances up.
 
     :param mean: [...]; :param alpha: dispersions that broadcast to it, such as one of each target.
-    :param levels: the same for all; or, of up to ``FEW`` means [n], those of each, [n, levels].
     """
     # In float64, so that a mean is nearly like the same ones whether it comes alone or with others.
     mu = np.minimum(np.maximum(mean, LEAST_MEAN), MOST_MEAN).ravel().astype(float)
@@ -73,10 +72,10 @@ def quantiles(
         alpha = np.broadcast_to(alpha, mean.shape)
     spread = np.minimum(np.maximum(alpha, _SPREAD[0]), _SPREAD[1]).ravel().astype(float)
     wanted = np.asarray(levels, float)
-    shape = (*mean.shape, wanted.shape[-1])
+    shape = (*mean.shape, len(wanted))
     if mu.size <= FEW:
-        each = wanted.tolist() if wanted.ndim > 1 else [wanted.tolist()] * mu.size
-        few = [_counted(*row) for row in zip(each, mu.tolist(), spread.tolist(), strict=True)]
+        each = wanted.tolist()
+        few = [of_one(each, *row) for row in zip(mu.tolist(), spread.tolist(), strict=True)]
         return np.array(few, np.float32).reshape(shape)
     log_mu, log_spread = np.rint(np.log(mu) / MEAN_STEP), np.rint(np.log(spread) / ALPHA_STEP)
     cell = log_mu * 1_000 + log_spread
@@ -87,13 +86,15 @@ def quantiles(
     return out
 
 
-def _counted(levels: list[float], mu: float, spread: float) -> list[float]:
-    """Quantiles of one negative binomial: the counts up to which their chances reach levels.
+def of_one(levels: list[float], mean: float, alpha: float) -> list[float]:
+    """:func:`quantiles` of one forecast: the counts up to which their chances reach levels.
 
-    In plain Python: of two forecasts NumPy would take most of its time for being called.
+    In plain Python: NumPy would take most of its time for being called.
 
     :param levels: ascending.
     """
+    mu = min(max(mean, LEAST_MEAN), MOST_MEAN)
+    spread = min(max(alpha, _SPREAD[0]), _SPREAD[1])
     at = math.exp(round(math.log(mu) / MEAN_STEP) * MEAN_STEP)
     size = 1 / math.exp(round(math.log(spread) / ALPHA_STEP) * ALPHA_STEP)
     p = size / (size + at)

@@ -5,8 +5,9 @@ have to forget the weather of half of its rows: day-ahead MAE 3.556 with the wea
 3.515 (trees, New York, before 2018-07-16).
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -122,7 +123,8 @@ class Fitted:
 
     def portable(self) -> Arrays:
         """The learner's arrays, and those of its errors."""
-        errors = {**vars(self.spread), "shrunk": np.array(self.shrunk)}
+        spread = {part.name: getattr(self.spread, part.name) for part in fields(self.spread)}
+        errors = {**spread, "shrunk": np.array(self.shrunk)}
         return within("learner", self.learner.portable()) | within("errors", errors)
 
 
@@ -156,10 +158,13 @@ class LearnedUnderSky:
 
     def again(self, rows: slice, sky: Floats, balance: Floats) -> Prediction:
         """As :meth:`bikecast.models.base.UnderSky.again`."""
-        own = self.level[rows] * np.exp(self.learner.changes(rows, sky))
-        mean = (own * balance).astype(np.float32)
-        alpha = self.spread.again(self.fixed[rows], own)
-        return Prediction(mean, self.spread.quantiles(mean, alpha))
+        asked = (self.learner.changes(rows, sky), self.level[rows], self.fixed[rows], balance)
+        means, quantiles = [], []
+        for change, level, fixed, share in zip(*(part.tolist() for part in asked), strict=True):
+            own = level * math.exp(change)
+            means.append(own * share)
+            quantiles.append(self.spread.of_one(fixed, own, own * share))
+        return Prediction(np.array(means, np.float32), np.array(quantiles, np.float32))
 
 
 class LearnedForecaster:

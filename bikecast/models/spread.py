@@ -8,14 +8,17 @@ regression", for counts with the probability integral transform of Czado, Gneiti
 doi:10.1111/j.1541-0420.2009.01191.x), in each fifth of the forecasts.
 """
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bikecast.features import NAMES
 from bikecast.history import Floats
-from bikecast.models.counts import FEW, LEAST_MEAN, quantiles
+from bikecast.models.counts import LEAST_MEAN, of_one, quantiles
 from bikecast.models.rows import filled
 from bikecast.records import QUANTILES
 
@@ -57,15 +60,24 @@ class Spread:
         found: Exact = _columns(values, np.ones(len(values), np.float32)) @ self.coefficients
         return found
 
-    def again(self, fixed: Exact, mean: NDArray[np.floating]) -> Exact:
-        """:meth:`dispersion` of rows of which that is known."""
-        return _limited(fixed + self.coefficients[1] * _log(mean))
+    def of_one(self, fixed: float, own: float, mean: float) -> list[float]:
+        """Quantiles of one forecast, in plain Python, which takes a fifth of NumPy's time for it.
+
+        :param fixed: what :meth:`fixed` says of it; :param own: the mean as the learner says it,
+            of which the dispersion is; :param mean: the forecast.
+        """
+        edges, levels, slope = self._plain
+        log_alpha = fixed + slope * math.log(max(own, LEAST_MEAN))
+        alpha = math.exp(min(max(log_alpha, LOG_ALPHA[0]), LOG_ALPHA[1]))
+        return of_one(levels[bisect_left(edges, mean)], mean, alpha)
+
+    @cached_property
+    def _plain(self) -> tuple[list[float], list[list[float]], float]:
+        return self.edges.tolist(), self.levels.tolist(), float(self.coefficients[1])
 
     def quantiles(self, mean: Floats, alpha: NDArray[np.floating]) -> Floats:
         """Quantiles of forecasts [n] of these dispersions [n]: [n, ``QUANTILES``]."""
         part = np.searchsorted(self.edges, mean)
-        if len(mean) <= FEW:
-            return quantiles(mean, alpha, self.levels[part])
         out = np.empty((len(mean), len(QUANTILES)), np.float32)
         for i in set(part.tolist()):
             here = part == i
@@ -100,22 +112,14 @@ def _columns(values: Floats, mean: Floats) -> Exact:
 
     The hour of the day, working days and the square of the mean's logarithm made it worse.
     """
-    log_mean = _log(mean)
+    log_mean = np.log(np.maximum(mean, LEAST_MEAN))
     known = [values[:, _AT["returns"]], np.log1p(values[:, _AT["step"]])]
     perhaps = filled(np.concatenate([np.abs(values[:, _UNSURE]), values[:, _AS_THEY_ARE]], axis=1))
     return np.stack([np.ones_like(log_mean), log_mean, *known, *perhaps.T], axis=1).astype(float)
 
 
 def _alpha(columns: Exact, coefficients: Exact) -> Exact:
-    return _limited(columns @ coefficients)
-
-
-def _limited(log_alpha: Exact) -> Exact:
-    return np.asarray(np.exp(np.minimum(np.maximum(log_alpha, LOG_ALPHA[0]), LOG_ALPHA[1])))
-
-
-def _log(mean: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.asarray(np.log(np.maximum(mean, LEAST_MEAN)))
+    return np.asarray(np.exp(np.clip(columns @ coefficients, *LOG_ALPHA)))
 
 
 def _most_likely(columns: Exact, mu: Exact, y: Exact) -> Exact:
