@@ -218,7 +218,8 @@ def measured(stack: ExitStack, soak: int) -> tuple[dict[str, list[Asked]], dict[
     programs = {
         "bare Flask": bare(folder, body.text),
         "mlflow models serve": mlflow(folder, database),
-        "open": ours(folder, database, guarded=False),
+        "unlogged": ours(folder, database, logged=False),
+        "open": ours(folder, database, guarded=False, logged=False),
         "what-if": ours(folder, database, trained(folder, database)),
     }
     running = {n: stack.enter_context(started(p, folder))[0] for n, p in programs.items()}
@@ -230,6 +231,7 @@ def measured(stack: ExitStack, soak: int) -> tuple[dict[str, list[Asked]], dict[
             programs["mlflow models serve"].url, panel_question(), "/invocations"
         ),
         "bikecast serve": guarded,
+        "… without logs": Questions(programs["unlogged"].url, questions(), headers=keyed),
         "… without keys, limits, logs": Questions(programs["open"].url, questions()),
         "… asked for what-ifs": Questions(imagining.url, what_ifs(imagining), headers=keyed),
     }
@@ -272,7 +274,7 @@ def main(words: list[str]) -> None:
     ]
     columns = ["", "requests/s", "µs of a worker", "p99, ms"]
     print_table(f"{CONNECTIONS} connections, {WORKERS} workers", columns, rows)
-    ours_, open_, imagined = list(rates.values())[2:]
+    ours_, _, open_, imagined = list(rates.values())[2:]
     flask, rival, half = rates["bare Flask"], rates["mlflow models serve"], one["half"]
     bars = [
         ("of bare Flask's requests/s", ours_ / flask, ">=", LEAST_OF_FLASK),

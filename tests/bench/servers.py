@@ -164,10 +164,17 @@ def _answers(url: str) -> bool:
         return False
 
 
-def ours(folder: Path, database: str, system: System = CITY, *, guarded: bool = True) -> Program:
+def ours(
+    folder: Path,
+    database: str,
+    system: System = CITY,
+    *,
+    guarded: bool = True,
+    logged: bool = True,
+) -> Program:
     """`bikecast serve` as it is installed.
 
-    :param guarded: a key is required, limits count, and requests are logged.
+    :param guarded: a key is required, and limits count; :param logged: each request is logged.
     """
     port = free_port()
     words = [sys.executable, "-m", "bikecast", "serve", "--bind", f"127.0.0.1:{port}"]
@@ -182,8 +189,9 @@ def ours(folder: Path, database: str, system: System = CITY, *, guarded: bool = 
             "BIKECAST_REQUIRE_KEY": "true",
             "BIKECAST_KEY_LIMIT": ANY_NUMBER,
             "BIKECAST_ADDRESS_LIMIT": ANY_NUMBER,
-            "BIKECAST_LOG_FORMAT": "json",
         }
+    if logged:
+        settings["BIKECAST_LOG_FORMAT"] = "json"
     return Program(words, port, "/ready", settings)
 
 
