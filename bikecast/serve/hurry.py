@@ -93,6 +93,9 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]
     opened to two workers, one had all eight in seven.
     """
 
+    alive: bool
+    wsgi: Any
+
     def init_process(self) -> None:
         """Run; called in the worker, after the fork."""
         self.deadlines = Deadlines()
