@@ -24,12 +24,12 @@ WORKERS = 2
 QUESTION = json.dumps({"station_id": "A.10"})
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> float:
+def until(condition: Callable[[], bool], seconds: float = 30, every: float = 0.05) -> float:
     """Wait for something that must come; the seconds that it took."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() < began + seconds, "it did not come"
-        time.sleep(0.05)
+        time.sleep(every)
     return time.monotonic() - began
 
 

@@ -30,6 +30,10 @@ CHALLENGER = "challenger"
 # What the pyfunc needs beside bikecast itself, which travels along as code.
 REQUIREMENTS = ("numpy", "polars", "scipy", "pandas", "holidays", "statsmodels", "xgboost-cpu")
 
+# What a model is loaded from here. Others take the code of bikecast as well, in some 170 files: a
+# server that hangs would be waited for at each.
+NEEDED = ("MLmodel", "python_model.pkl")
+
 # What errors say of a disk that takes nothing: of a failed download MLflow hands on the text alone.
 NO_ROOM = (
     os.strerror(errno.ENOSPC),
@@ -224,9 +228,10 @@ class Registry:
         try:
             # Into a folder of ours: MLflow leaves its own behind, and a refresher loads for years.
             with self._reaching(), TemporaryDirectory() as folder, _same_path():
-                loaded = mlflow.pyfunc.load_model(
-                    f"models:/{self.name}/{version.version}", dst_path=folder
-                )
+                uri = f"models:/{self.name}/{version.version}"
+                for file in NEEDED:
+                    mlflow.artifacts.download_artifacts(f"{uri}/{file}", dst_path=folder)
+                loaded = mlflow.pyfunc.load_model(folder)
             forecaster = loaded.unwrap_python_model().forecaster
             # What was a model once can be a part of one now, under the same name.
             if not isinstance(forecaster, Explainable):

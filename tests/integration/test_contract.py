@@ -122,22 +122,6 @@ def test_no_body_breaks_the_service(url: str, path: str, name: str, chunked: boo
     assert APART.post(f"{url}/predict", json={"station_id": "B"}, timeout=DEADLINE).is_success
 
 
-def test_a_request_in_flight_is_finished_at_the_end() -> None:
-    """SIGTERM comes when half of its body is there."""
-    with service() as (url, process), connected(url) as connection:
-        body = b'{"station_id": "B"}'
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body[:7])
-        time.sleep(1)  # until a thread of a worker waits for the rest
-        process.terminate()
-        time.sleep(2)  # until the other worker and all idle threads are gone
-        assert process.poll() is None
-        connection.sendall(body[7:])
-        status, document = answered(connection)
-        assert (status, document["station_id"]) == (200, "B")
-        assert process.wait(DEADLINE) == 0
-
-
 def test_every_line_of_a_service_is_an_object(tmp_path: Path) -> None:
     """gunicorn's, those of the workers, and one per request."""
     log = tmp_path / "log"

@@ -15,7 +15,7 @@ import pytest
 from fakes import NEW_YORK
 from live import live, made_up_city, until
 from postgres import OwnPostgres
-from tracking import tracking_server
+from tracking import OwnMlflow, tracking_server
 from typer.testing import CliRunner
 
 from bikecast.cli import app, models
@@ -90,6 +90,67 @@ def test_the_refresher_issues_again_once_mlflow_is_back(
             refresher.terminate()
             refresher.wait(60)
     assert log.read_text().count(GONE) == 1
+
+
+def begun(temporary: Path) -> bool:
+    """Whether a version was looked up, and a folder made to load it into."""
+    return any(temporary.iterdir())
+
+
+def under_way(temporary: Path) -> bool:
+    """Whether files of it are there."""
+    return any(path.is_file() for path in temporary.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("moment", "falls"), [(begun, OwnMlflow.freeze), (under_way, OwnMlflow.kill)]
+)
+def test_mlflow_that_falls_while_a_model_is_loaded_is_waited_for(
+    server: OwnPostgres,
+    filled: Store,
+    tmp_path: Path,
+    moment: Callable[[Path], bool],
+    falls: Callable[[OwnMlflow], None],
+) -> None:
+    """Silent or gone: it says so, the service goes on, and once it is back the model is loaded."""
+    database, log = ensure_database(server.url, f"mlflow_{tmp_path.name}"), tmp_path / "log"
+    (temporary := tmp_path / "temporary").mkdir()
+    with (
+        OwnMlflow(database, tmp_path) as mlflow,
+        live(filled.url, tmp_path / "kept") as service,
+        log.open("wb") as file,
+    ):
+        before = service.ask()["model"]["version"]
+        promote_a_model(Registry(mlflow.url, "bike-demand-forecaster"))
+        settings = {
+            "BIKECAST_DATABASE_URL": filled.url,
+            "BIKECAST_MLFLOW_TRACKING_URI": mlflow.url,
+            "TMPDIR": str(temporary),
+            # Less patience than it has by itself, which a test would have to have as well.
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        }
+        refresher = subprocess.Popen(
+            [sys.executable, "-m", "bikecast", "forecast", "--every", "1s"],
+            env=os.environ | settings,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            until(lambda: moment(temporary), 120, every=0.001)
+            falls(mlflow)
+            until(lambda: GONE in log.read_text(), 120)
+            assert service.answers_from(before)
+            mlflow.kill()
+            mlflow.start()
+            until(lambda: service.answers_from("1"), 60)
+            assert refresher.poll() is None
+        finally:
+            refresher.terminate()
+            refresher.wait(60)
+    assert "Traceback" not in log.read_text()
+    # Nor does what was loaded in part stay behind.
+    assert not any(temporary.glob("*/*"))
 
 
 NOW = datetime(2018, 5, 22, 12, tzinfo=UTC)

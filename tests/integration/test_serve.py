@@ -94,8 +94,6 @@ class Running:
 
     def stop(self) -> str:
         """End it as a supervisor does; what it still printed."""
-        # It would wait a while for the next request on this connection.
-        self.client.close()
         self.process.terminate()
         return self.process.communicate(timeout=30)[0]
 

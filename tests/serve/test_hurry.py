@@ -106,7 +106,7 @@ def test_a_busy_worker_lets_others_be_first(
     monkeypatch.setattr(hurry.time, "sleep", slept.append)
     monkeypatch.setattr(ThreadWorker, "accept", lambda worker, listener: accepted.append(listener))
     worker = PunctualWorker.__new__(PunctualWorker)
-    worker.nr_conns, worker.pending_conns = busy + idle, deque()
+    worker.nr_conns, worker.parting = busy + idle, deque()
     worker.keepalived_conns = deque(range(idle))
     worker.cfg = Config()
     worker.cfg.set("workers", workers)
