@@ -15,6 +15,8 @@ from bikecast.serve.types import SchemaSeen
 
 POLL_SECONDS: Final = 2.0
 """So that a new forecast is in use within 5 s, loading included."""
+SOON: Final = 0.2
+"""Seconds between two looks while another worker loads one: all have it as soon as it is there."""
 PATIENCE: Final = 15.0
 """Seconds that a worker lets another one load for it; a connection can hang much longer."""
 FIRST_WITHIN: Final = 10.0
@@ -78,6 +80,11 @@ class CurrentTable:
         if self._newest != self._taken:
             return "a newer forecast is being loaded"
         return "the forecast is in memory alone: its disk takes nothing" if self._alone else None
+
+    @property
+    def _waits(self) -> bool:
+        """Whether another worker loads what this one will find on disk."""
+        return self._waiting_since is not None and self.reachable
 
     def refresh(self) -> None:
         """Take the newest table; where it cannot be had, keep the old one and say so once.
@@ -261,12 +268,11 @@ class CurrentTable:
 
         def run() -> None:
             self.refresh()
-            # The worker that loads leaves it for the others.
-            while self._waiting_since and self.reachable:
-                stop.wait(0.1)
+            while self._waits:
+                stop.wait(SOON)
                 self.refresh()
             first.set()
-            while not stop.wait(every):
+            while not stop.wait(SOON if self._waits else every):
                 self.refresh()
 
         self.restore()

@@ -144,6 +144,7 @@ def _document(table: ForecastTable) -> dict[str, Any]:
         "stations": [asdict(station) for station in table.stations],
         "index": table.index,
         "start": table.start.isoformat(),
+        "digest": table.digest,
     }
 
 
@@ -156,4 +157,5 @@ def _table(said: dict[str, Any], values: np.ndarray[Any, np.dtype[np.float64]]) 
         said["index"],
         datetime.fromisoformat(said["start"]),
         values,
+        said.get("digest"),  # a release before this one kept none
     )

@@ -21,6 +21,7 @@ VALUES = ("mean", *QUANTILE_COLUMNS)
 INTERVAL = 0.8
 LOWER, UPPER = VALUES.index("q10"), VALUES.index("q90")
 DECIMALS = 3
+ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +167,12 @@ def arranged(
     index: dict[str, int],
     start: datetime,
     values: NDArray[np.float64],
+    digest: str | None = None,
 ) -> ForecastTable:
-    """A table with all that follows from its parts."""
+    """A table with all that follows from its parts.
+
+    :param digest: where it is known: it takes reading all values.
+    """
     zone = ZoneInfo(system.timezone)
     as_of, issued_at = issue.as_of.astimezone(zone), issue.issued_at.astimezone(zone)
     hours = [start + i * HOUR for i in range(values.shape[1])]
@@ -180,7 +185,7 @@ def arranged(
         origin=as_of.replace(tzinfo=None),
         start=start,
         values=values,
-        digest=_digest((issue, system, stations, sorted(index.items()), start), values),
+        digest=digest or _digest((issue, system, stations, sorted(index.items()), start), values),
         timestamps=tuple(h.replace(tzinfo=zone).isoformat() for h in hours),
         as_of=as_of.isoformat(timespec="seconds"),
         issued_at=issued_at.isoformat(timespec="seconds"),
@@ -203,13 +208,15 @@ def _values(
     frame: pl.DataFrame, index: dict[str, int], start: datetime, hours: int
 ) -> NDArray[np.float64]:
     values = np.full((len(index), hours, len(TARGETS), len(VALUES)), np.nan)
-    cells = frame.select(
-        station=pl.col("station_id").replace_strict(index, return_dtype=pl.Int64),
-        step=(pl.col("hour") - start).dt.total_hours(),
-        target=pl.col("target").replace_strict(
-            {t: k for k, t in enumerate(TARGETS)}, return_dtype=pl.Int64
-        ),
-    )
-    at = tuple(cells[name].to_numpy() for name in ("station", "step", "target"))
-    values[at] = np.round(frame.select(VALUES).to_numpy().astype(np.float64), DECIMALS)
+    # In pieces: of a whole table each step would take as much memory as the table itself.
+    for piece in frame.iter_slices(ROWS_AT_ONCE):
+        cells = piece.select(
+            station=pl.col("station_id").replace_strict(index, return_dtype=pl.Int64),
+            step=(pl.col("hour") - start).dt.total_hours(),
+            target=pl.col("target").replace_strict(
+                {t: k for k, t in enumerate(TARGETS)}, return_dtype=pl.Int64
+            ),
+        )
+        at = tuple(cells[name].to_numpy() for name in ("station", "step", "target"))
+        values[at] = piece.select(VALUES).to_numpy().astype(np.float64).round(DECIMALS)
     return values

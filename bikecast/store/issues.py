@@ -2,20 +2,29 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import polars as pl
 from psycopg2.extensions import connection as Connection
 
 from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs, pack, unpack
-from bikecast.records import FORECAST_COLUMNS, Issue
-from bikecast.store.connection import copy_in, copy_out, fetch
+from bikecast.records import FORECAST_COLUMNS, TARGETS, Issue
+from bikecast.store.connection import copy_in, copy_numbers, fetch
 from bikecast.store.identity import known_keys
 
 KEPT_ISSUES = 3
-FRAME = {"station_id": pl.String, "hour": pl.Datetime("us"), "target": pl.String} | dict.fromkeys(
-    FORECAST_COLUMNS[3:], pl.Float32
+AT_ONCE = 50  # stations, 1.5 MB: a service that reads a large forecast answers meanwhile
+SINCE_1970 = 946_684_800_000_000  # microseconds up to 2000, from where PostgreSQL counts
+SENT = {"station_key": ">i4", "hour": ">i8", "target": "i1"} | dict.fromkeys(
+    FORECAST_COLUMNS[3:], ">f4"
 )
+FRAME: dict[str, Any] = {
+    "station_id": pl.String,
+    "hour": pl.Datetime("us"),
+    "target": pl.String,
+} | dict.fromkeys(FORECAST_COLUMNS[3:], pl.Float32)
 
 FORGET_MODELS = """
 DELETE FROM forecast_model WHERE NOT EXISTS (SELECT FROM forecast_issue WHERE model_sha256 = sha256)
@@ -115,14 +124,35 @@ def newest(connection: Connection, system_id: str) -> Issue | None:
 
 def rows_of(connection: Connection, issue_id: int) -> pl.DataFrame:
     """The rows of an issue, with ``FORECAST_COLUMNS``."""
-    return copy_out(
-        connection,
-        """
-        SELECT s.station_id, hour, target, mean, q05, q10, q25, q50, q75, q90, q95
-        FROM forecast JOIN station s USING (station_key) WHERE issue_id = %s
-        """,
-        (issue_id,),
-        FRAME,
+    # All pieces are of one moment, whatever is imported or forgotten meanwhile.
+    fetch(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    query = """
+        SELECT station_key, station_id FROM station JOIN forecast_issue USING (system_id)
+        WHERE issue_id = %s ORDER BY station_key
+    """
+    stations = fetch(connection, query, (issue_id,))
+    pieces = [
+        _piece(connection, issue_id, stations[i : i + AT_ONCE])
+        for i in range(0, len(stations), AT_ONCE)
+    ]
+    return pl.concat([pl.DataFrame(schema=FRAME), *pieces], rechunk=False)
+
+
+def _piece(connection: Connection, issue_id: int, stations: list[tuple[int, str]]) -> pl.DataFrame:
+    """The rows of some stations, in the order of their keys."""
+    query = """
+        SELECT station_key, hour, target = %s, mean, q05, q10, q25, q50, q75, q90, q95
+        FROM forecast WHERE issue_id = %s AND station_key BETWEEN %s AND %s
+    """
+    keys, ids = zip(*stations, strict=True)
+    rows = copy_numbers(connection, query, (TARGETS[1], issue_id, keys[0], keys[-1]), SENT)
+    return pl.DataFrame(
+        {
+            "station_id": pl.Series(ids)[np.searchsorted(keys, rows["station_key"])],
+            "hour": pl.Series(rows["hour"] + SINCE_1970).cast(pl.Datetime("us")),
+            "target": pl.Series(TARGETS)[rows["target"].astype(np.int64)],
+        }
+        | {name: rows[name].astype(np.float32) for name in FORECAST_COLUMNS[3:]}
     )
 
 

@@ -3,27 +3,24 @@
 Run by `nox -s bench -- serve`; needs wrk; exits 1 where a bar is missed. Each server has two
 workers, and is asked over loopback by eight connections; a figure is the median of five rounds,
 in each of which every server is asked once. Ours requires a key, counts limits and logs each
-request, but where the table says otherwise. `serve.py short` is for a first look: seconds under
-load where the promise has five minutes.
+request, but where the table says otherwise. Before the others start, five new forecasts are stored
+while ours is asked. `serve.py short` is for a first look: seconds under load where the promise has
+five minutes.
 """
 
 import json
 import os
 import platform
-import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import httpx
 import numpy as np
 from servers import (
     HOURS,
@@ -33,20 +30,22 @@ from servers import (
     bare,
     fill,
     made_key,
+    memory,
     mlflow,
     ours,
     started,
     station_id,
     trained,
 )
+from swaps import Swap, swaps
+from wrk import CONNECTIONS, SECONDS, Asked, Questions
 
 from bikecast.cli.terminal import print_table
 from bikecast.embedded import EmbeddedPostgres
 from bikecast.history import HOUR
 from bikecast.store import Store
 
-CONNECTIONS = 8
-ROUNDS, SECONDS = 5, 8
+ROUNDS = 5
 SOAK = 300  # seconds
 
 LEAST_OF_FLASK = 0.70  # of its requests per second
@@ -58,76 +57,8 @@ LONGEST_BATCH = 60.0  # ms, of 1,000
 LONGEST_START = 3.0  # seconds
 MOST_MEMORY = 250.0  # MB of a worker, what it shares counted in parts
 MOST_GROWTH = 0.03
-
-WRK = """
-local bodies, n = {{{bodies}}}, 0
-wrk.method, wrk.path = "POST", "{path}"
-{headers}
-function request()
-  n = n % #bodies + 1
-  return wrk.format(nil, nil, nil, bodies[n])
-end
-function delay() return {delay} end
-function done(summary, latency)
-  local bad = summary.errors.status + summary.errors.read + summary.errors.timeout
-  io.write(string.format("FOUND %f %f %d\\n",
-    summary.requests / summary.duration * 1e6, latency:percentile(99) / 1000, bad))
-end
-"""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What wrk found.
-
-    :param rate: requests per second; :param p99: ms; :param failed: answers that were no 2xx.
-    """
-
-    rate: float
-    p99: float
-    failed: int
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What a server is asked, in turn on each connection.
-
-    :param url: where it listens.
-    """
-
-    url: str
-    bodies: list[str]
-    path: str = "/predict"
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def ask(self, seconds: int = SECONDS, rate: float | None = None) -> Asked:
-        """Let wrk ask for a while.
-
-        :param rate: requests per second that all connections together aim at; None: as fast as
-            it goes.
-        """
-        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            script.write(self._script(0 if rate is None else round(CONNECTIONS / rate * 1000)))
-            script.flush()
-            words = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s")
-            done = subprocess.run(
-                [*words, "-s", script.name, self.url], capture_output=True, text=True, check=True
-            )
-        found = re.search(r"FOUND (\S+) (\S+) (\d+)", done.stdout)
-        assert found, done.stdout + done.stderr
-        return Asked(float(found[1]), float(found[2]), int(found[3]))
-
-    def _script(self, delay: int) -> str:
-        sent = {"Content-Type": "application/json"} | self.headers
-        headers = "\n".join(
-            f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in sent.items()
-        )
-        bodies = ",".join(json.dumps(body) for body in self.bodies)
-        return WRK.format(bodies=bodies, path=self.path, headers=headers, delay=delay)
-
-    def client(self) -> httpx.Client:
-        """One that asks with the same headers."""
-        return httpx.Client(base_url=self.url, headers=self.headers, timeout=30)
+LONGEST_SWAP = 5.0  # seconds from the commit of an issue to the last answer from the one before
+SLOWEST = 50.0  # ms, of any request meanwhile
 
 
 def questions() -> list[str]:
@@ -154,18 +85,6 @@ def panel_question() -> list[str]:
             {"dataframe_split": {"columns": columns, "data": rows}, "params": {"horizon": 1}}
         )
     ]
-
-
-def memory(process: subprocess.Popen[bytes]) -> float:
-    """MB of the largest worker: PSS, so that what is shared counts in parts."""
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    found = []
-    for pid in path.read_text().split():
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-        assert match
-        found.append(int(match[1]) / 1000)
-    return max(found)
 
 
 def what_ifs(asked: Questions) -> list[str]:
@@ -199,7 +118,7 @@ def batch_ms(asked: Questions) -> float:
             answer = client.post("/predict/batch", json={"predictions": bodies})
             took.append((time.monotonic() - began) * 1000)
             assert answer.status_code == 200
-    return statistics.median(took)
+    return median(took)
 
 
 def measured(stack: ExitStack, soak: int) -> tuple[dict[str, list[Asked]], dict[str, Any]]:
@@ -210,10 +129,12 @@ def measured(stack: ExitStack, soak: int) -> tuple[dict[str, list[Asked]], dict[
     fill(store)
     keyed = {"Authorization": f"Bearer {made_key(store)}"}
     service = ours(folder, database)
-    with started(service, folder) as (_, first_start):
-        body = httpx.post(
-            service.url + "/predict", content=questions()[0], headers=keyed
-        ).raise_for_status()
+    guarded = Questions(service.url, questions(), headers=keyed)
+    with started(service, folder) as (process, first_start):
+        # Before the others start, whose workers would share the work and the memory.
+        swapped = swaps(store, guarded, process)
+        with guarded.client() as client:
+            body = client.post("/predict", content=guarded.bodies[0]).raise_for_status()
     process, start = stack.enter_context(started(service, folder))
     programs = {
         "bare Flask": bare(folder, body.text),
@@ -223,7 +144,6 @@ def measured(stack: ExitStack, soak: int) -> tuple[dict[str, list[Asked]], dict[
         "what-if": ours(folder, database, trained(folder, database)),
     }
     running = {n: stack.enter_context(started(p, folder))[0] for n, p in programs.items()}
-    guarded = Questions(service.url, questions(), headers=keyed)
     imagining = Questions(programs["what-if"].url, [], headers=keyed)
     asks = {
         "bare Flask": Questions(programs["bare Flask"].url, questions()),
@@ -239,20 +159,37 @@ def measured(stack: ExitStack, soak: int) -> tuple[dict[str, list[Asked]], dict[
     for _ in range(ROUNDS):
         for name, asked in asks.items():
             found[name].append(asked.ask())
-    half = guarded.ask(rate=statistics.median(a.rate for a in found["bikecast serve"]) / 2)
+    half = guarded.ask(rate=median(a.rate for a in found["bikecast serve"]) / 2)
     batch, before = batch_ms(guarded), memory(process)
     soaked = guarded.ask(soak)
     return found, {
         "half": half,
         "batch": batch,
+        "swaps": swapped,
         "first_start": first_start,
         "start": start,
-        "memory": max(before, memory(running["what-if"])),
+        "memory": max(before, memory(running["what-if"]), *(s.memory for s in swapped)),
         "growth": memory(process) / before - 1,
         "failed": sum(a.failed for all_ in found.values() for a in all_)
         + half.failed
-        + soaked.failed,
+        + soaked.failed
+        + sum(s.during.failed + s.without.failed for s in swapped),
     }
+
+
+def print_swaps(found: list[Swap]) -> None:
+    """Each new issue under load, beside as long a time without one."""
+    rows = [
+        [
+            f"{swap.seconds:.1f}",
+            f"{swap.memory:.0f}",
+            *(f"{ms:.1f}" for ms in (swap.during.p99, swap.without.p99)),
+            *(f"{ms:.1f}" for ms in (swap.during.slowest, swap.without.slowest)),
+        ]
+        for swap in found
+    ]
+    columns = ["in use after, s", "MB of a worker", "p99, ms", "without", "slowest, ms", "without"]
+    print_table(f"New issues at {found[0].during.rate:.0f} requests/s", columns, rows)
 
 
 def main(words: list[str]) -> None:
@@ -262,18 +199,20 @@ def main(words: list[str]) -> None:
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with ExitStack() as stack:
         found, one = measured(stack, SECONDS if "short" in words else SOAK)
-    rates = {name: statistics.median(a.rate for a in all_) for name, all_ in found.items()}
+    rates = {name: median(a.rate for a in all_) for name, all_ in found.items()}
     rows = [
         [
             name,
             f"{rate:.0f}",
             f"{WORKERS / rate * 1e6:.0f}",
-            f"{statistics.median(a.p99 for a in found[name]):.1f}",
+            f"{median(a.p99 for a in found[name]):.1f}",
         ]
         for name, rate in rates.items()
     ]
     columns = ["", "requests/s", "µs of a worker", "p99, ms"]
     print_table(f"{CONNECTIONS} connections, {WORKERS} workers", columns, rows)
+    swapped = one["swaps"]
+    print_swaps(swapped)
     ours_, _, open_, imagined = list(rates.values())[2:]
     flask, rival, half = rates["bare Flask"], rates["mlflow models serve"], one["half"]
     bars = [
@@ -287,6 +226,9 @@ def main(words: list[str]) -> None:
         ("start with a kept table, seconds", one["start"], "<", LONGEST_START),
         ("MB of a worker", one["memory"], "<", MOST_MEMORY),
         ("growth under load", one["growth"], "<", MOST_GROWTH),
+        ("a new forecast in use, seconds", max(s.seconds for s in swapped), "<", LONGEST_SWAP),
+        ("p99 meanwhile, ms", median(s.during.p99 for s in swapped), "<", LONGEST_P99),
+        ("slowest meanwhile, ms", median(s.during.slowest for s in swapped), "<", SLOWEST),
         ("failed requests", one["failed"], "<", 1),
     ]
     held = [figure >= bar if sign == ">=" else figure < bar for _, figure, sign, bar in bars]

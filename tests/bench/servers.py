@@ -1,6 +1,7 @@
 """The servers that the bench of the service holds against each other, and what they serve."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -99,8 +100,13 @@ def fill(store: Store) -> None:
     store.import_stations(
         CITY.system_id, FileSeen("made up", "-"), stations, len(stations), Counter()
     )
-    issue = Issue(CITY.system_id, datetime.now(UTC), START.replace(tzinfo=UTC), "naive", "1")
-    store.save_issue(issue, frame())
+    store.save_issue(issued(), frame())
+
+
+def issued() -> Issue:
+    """A forecast that is issued now."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return Issue(CITY.system_id, now, START.replace(tzinfo=UTC), "naive", "1")
 
 
 def trained(folder: Path, database: str) -> System:
@@ -155,6 +161,18 @@ def started(program: Program, folder: Path) -> Iterator[tuple[subprocess.Popen[b
         finally:
             process.terminate()
             process.wait(30)
+
+
+def memory(process: "subprocess.Popen[bytes]") -> float:
+    """MB of the largest worker: PSS, so that what is shared counts in parts."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    found = []
+    for pid in path.read_text().split():
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+        assert match
+        found.append(int(match[1]) / 1000)
+    return max(found)
 
 
 def _answers(url: str) -> bool:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from city import HEADER, LEGACY, frame, given, old_ride, ride, seen, write
+from polars.testing import assert_frame_equal
 
 from bikecast.collect import import_panel, import_stations, import_trips, import_weather
 from bikecast.errors import FileRefused, InputError, SchemaTooNew, Unavailable, UnknownName
@@ -18,7 +19,7 @@ from bikecast.features import NAMES
 from bikecast.models import MODELS
 from bikecast.models.base import Grid
 from bikecast.records import FORECAST_COLUMNS, Issue, Station, System
-from bikecast.store import Store, ensure_database
+from bikecast.store import Store, ensure_database, issues
 from bikecast.store.connection import fetch, transaction
 from bikecast.store.schema import SCHEMA, script_location
 
@@ -229,6 +230,45 @@ def test_an_issue_is_kept_until_three_newer_ones_came(city, rows, tmp_path):
     assert rows("SELECT count(*) FROM forecast_model") == [(2,)]
     city.save_issue(newest, frame("a"))
     assert rows("SELECT packed = 'kept' FROM forecast_model") == [(True,)]
+
+
+def test_a_forecast_comes_back_as_it_was_stored(city, rows, tmp_path, monkeypatch):
+    """In pieces of a few stations, some of which it does not have, and another system between."""
+    import_stations(city, "city", [given(tmp_path, "c,,,,", "a,,,,", "gone,,,,")])
+    city.add_system(System("other", "Other", "UTC", ""))
+    import_stations(city, "other", [given(tmp_path, "a,,,,")])
+    import_stations(city, "city", [given(tmp_path, "b,,,,", "a station with a long name,,,,")])
+    moment = datetime(2021, 5, 1, 4, tzinfo=UTC)
+    made = frame("a", "b", "c", "a station with a long name").with_columns(
+        mean=pl.int_range(pl.len()) / 7, q95=pl.int_range(pl.len()) * 1e6
+    )
+    made = made.cast({pl.Float64: pl.Float32}).select(FORECAST_COLUMNS)
+    issue = city.save_issue(Issue("city", moment, moment, "naive", "1"), made)
+    by = ["station_id", "hour", "target"]
+    for at_once in (issues.AT_ONCE, 1, 2):
+        monkeypatch.setattr(issues, "AT_ONCE", at_once)
+        assert_frame_equal(city.forecast_frame(issue).sort(by), made.sort(by))
+    assert city.forecast_frame(issue + 1).schema == made.schema
+
+
+def test_a_forecast_that_is_forgotten_while_it_is_read_is_read_to_the_end(
+    city, rows, tmp_path, monkeypatch
+):
+    """All of it is of one moment."""
+    import_stations(city, "city", [given(tmp_path, "a,,,,", "b,,,,")])
+    moment = datetime(2021, 5, 1, 4, tzinfo=UTC)
+    issue = city.save_issue(Issue("city", moment, moment, "naive", "1"), frame("a", "b"))
+    read = issues.copy_numbers
+
+    def forgotten_after(*words):
+        found = read(*words)
+        rows("DELETE FROM forecast_issue")
+        return found
+
+    monkeypatch.setattr(issues, "AT_ONCE", 1)
+    monkeypatch.setattr(issues, "copy_numbers", forgotten_after)
+    assert len(city.forecast_frame(issue)) == 4
+    assert city.forecast_frame(issue).is_empty()
 
 
 def test_a_database_of_the_release_before_is_brought_up_with_its_forecasts(postgres):

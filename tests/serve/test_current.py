@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -216,6 +217,33 @@ def test_a_start_waits_for_the_worker_that_loads(tmp_path: Path) -> None:
     second = CurrentTable(source, kept)
     second.follow(every=60).set()
     assert loads.closed and second.table is not None
+
+
+def test_what_another_worker_loads_is_looked_for_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that all have it as soon as it is there; with nothing to wait for, looks are seldom."""
+    asked: list[int] = []
+
+    class Counting(FakeSource):
+        def newest(self) -> Issue | None:
+            asked.append(1)
+            return super().newest()
+
+    monkeypatch.setattr(module, "SOON", 0.01)
+    source, kept = Counting(published()), KeptTable(tmp_path)
+    worker = CurrentTable(source, kept)
+    stop, deadline = worker.follow(every=1), time.monotonic() + 30
+    source.publish()
+    loads = kept.lock()
+    assert loads is not None and len(asked) < 10 and worker.table is not None
+    with loads:
+        while len(asked) < 100:
+            assert time.monotonic() < deadline
+            stop.wait(0.01)
+    while worker.table.issue.issue_id == 1:
+        stop.wait(0.01)
+    stop.set()
 
 
 def test_a_start_brings_in_what_an_import_changed(tmp_path: Path) -> None:
