@@ -79,7 +79,7 @@ def test_a_past_hour_was_expected_as_the_midnight_before_it_would_have(stop):
     calendar, hours = HISTORY.calendar(0, HISTORY.known), np.arange(stop)
     past = past_of(HISTORY, calendar, np.array([stop]))
     assert np.array_equal(past.values[:-1], np.nan_to_num(past.seen[:-1])), "a fault was made up"
-    week = past.mean(weekly_hours(hours))
+    week = past.mean(weekly_hours(hours, hours))
     kind = past.mean(kind_hours(calendar, hours, hours // 24 - 1))
     np.testing.assert_array_equal(past.expected[:-1], blend(week, kind))
 
@@ -132,7 +132,7 @@ def test_lags_are_civil_on_either_side_of_a_clock_change(hour, weeks_before):
     """
     history = counting(330)
     at = history.index(hour)
-    assert [history.hour(int(h)) for h in weekly_hours(np.array([at]), 2)[0]] == weeks_before
+    assert [history.hour(int(h)) for h in weekly_hours(np.array([at]), np.array([at]), 2)[0]] == weeks_before
     found = features(history, np.array([at - 8]), np.array([8]))
     assert found.level[0, 0, 1] == pytest.approx(8 + LEAST_LEVEL)
     assert column(found, "log_kind")[0, 0, 1] == pytest.approx(np.log(8 + LEAST_LEVEL))
