@@ -132,7 +132,9 @@ def test_lags_are_civil_on_either_side_of_a_clock_change(hour, weeks_before):
     """
     history = counting(330)
     at = history.index(hour)
-    assert [history.hour(int(h)) for h in weekly_hours(np.array([at]), np.array([at]), 2)[0]] == weeks_before
+    assert [
+        history.hour(int(h)) for h in weekly_hours(np.array([at]), np.array([at]), 2)[0]
+    ] == weeks_before
     found = features(history, np.array([at - 8]), np.array([8]))
     assert found.level[0, 0, 1] == pytest.approx(8 + LEAST_LEVEL)
     assert column(found, "log_kind")[0, 0, 1] == pytest.approx(np.log(8 + LEAST_LEVEL))

@@ -182,7 +182,7 @@ def test_fake_and_store_hand_out_the_same_table(either_source: TableSource) -> N
     assert table.values.shape == (2, 168, 2, 8)
     assert table.flows(1, 5)[0] == {"mean": 7.0, "lower": 3.5, "upper": 14.0}
     inputs = either_source.inputs(issue, "B")
-    assert inputs is not None and inputs.values.shape == (168, 2, len(inputs.names))
+    assert inputs is not None and inputs.values.shape == (336, 2, len(inputs.names))
     assert inputs.level[5].tolist() == [3.5, 3.75]
     assert either_source.inputs(issue, "never-used") is None
     assert either_source.packed_model(issue) == doubling()

@@ -14,7 +14,7 @@ from bikecast.models import MODELS, boosted, learned
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack
 from bikecast.promote import promote, rollback, validate
-from bikecast.records import MAX_HORIZON, System
+from bikecast.records import KEPT_HORIZON, MAX_HORIZON, System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.simulate import simulate_city
 from bikecast.store.connection import fetch, transaction
@@ -94,7 +94,7 @@ def table_is_as_designed(city, registry):
     assert len(frame) == 3 * MAX_HORIZON * 2
     again = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
     assert again == issue
-    assert city.inputs(issue.issue_id, "SIM001").values.shape[:2] == (MAX_HORIZON, 2)
+    assert city.inputs(issue.issue_id, "SIM001").values.shape[:2] == (KEPT_HORIZON, 2)
     # As a release that kept no inputs has left it.
     with transaction(city.url) as connection:
         fetch(connection, "DELETE FROM forecast_inputs")
