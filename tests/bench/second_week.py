@@ -1,8 +1,8 @@
 """What hours of the second week are worth, where both weeks end before 2018-07-16.
 
 `nox -s bench -- second_week`, some ten minutes. The model is fitted as for serving on the days
-before the first origin, without weather, and asked as the service asks it: from what is kept beside a
-table. No day on which results are reported elsewhere is loaded.
+before the first origin, without weather, and asked as the service asks it: from what is kept beside
+a table. No day on which results are reported elsewhere is loaded.
 """
 
 from dataclasses import replace
@@ -35,8 +35,8 @@ def errors(history: History, model: Explainable, origins: list[int]) -> tuple[Fl
         weekly = weekly_mean(history, *pairs(asked, KEPT_HORIZON), 4)
         # On the same hours: those that both have.
         known = np.where(np.isnan(weekly), np.float32(np.nan), came)
-        for errors, said in zip(found, (mean, weekly), strict=True):
-            errors.append(np.abs(said - known))
+        for missed, said in zip(found, (mean, weekly), strict=True):
+            missed.append(np.abs(said - known))
     return np.array(found[0]), np.array(found[1])
 
 
