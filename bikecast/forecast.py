@@ -1,7 +1,8 @@
 """Issue the forecast table: every station, every hour of the coming week, in one batch.
 
 What the model saw is stored beside it, and the model itself: a forecast can be explained, and asked
-anew with other weather, without its history and without a registry.
+anew with other weather, without its history and without a registry. It is kept of the week behind
+the table as well, whose hours are asked for too seldom to be forecast before.
 """
 
 import logging
@@ -17,7 +18,7 @@ from bikecast.history import History
 from bikecast.models.base import Explainable
 from bikecast.models.frames import forecast_frame
 from bikecast.models.portable import pack
-from bikecast.records import MAX_HORIZON, Issue
+from bikecast.records import KEPT_HORIZON, MAX_HORIZON, Issue
 from bikecast.registry import PRODUCTION, Registry
 from bikecast.store import Store
 
@@ -57,7 +58,7 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
     )
     frame = forecast_frame(prediction, history, origin).drop("origin")
     ids = open_stations(history)
-    inputs = _inputs(model.inputs(history, origin, MAX_HORIZON), history, ids)
+    inputs = _inputs(model.inputs(history, origin, KEPT_HORIZON), history, ids)
     rows = frame.filter(pl.col("station_id").is_in(ids))
     store.save_issue(issue, rows, inputs, packed(model))
     saved = store.newest_issue(system_id)
@@ -72,7 +73,7 @@ def _is_current(store: Store, issue: Issue, model_version: str, as_of: datetime)
 
 def _inputs(seen: Features, history: History, ids: list[str]) -> dict[str, Inputs]:
     places = {s.station_id: i for i, s in enumerate(history.stations)}
-    above = sky_ahead(history, history.known, MAX_HORIZON)
+    above = sky_ahead(history, history.known, KEPT_HORIZON)
     return {i: inputs_of(seen, NAMES, places[i], above) for i in ids}
 
 

@@ -30,6 +30,10 @@ WEATHER_BOUNDS: Final = {
 MAX_HORIZON: Final = 168
 """Hours ahead that are forecast: one week."""
 
+KEPT_HORIZON: Final = 2 * MAX_HORIZON
+"""Hours ahead of which what the model saw is kept: those of the second week are asked for one by
+one."""
+
 FIRST_RIDES: Final = datetime(1998, 1, 1)
 """No ride is older: Rennes opened the first system that counted its rides in 1998."""
 

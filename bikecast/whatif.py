@@ -7,6 +7,10 @@ hours that are known.
 
 What was done to the forecast behind the model, as it was reconciled with those of its day, is done
 to this one as well: with the weather that the table was made with, it is the table's forecast.
+
+An hour of the second week has none in the table, and is asked of the model for the first time: with
+the weather that was known of it, if any, or with another one. The model learned up to 168 hours
+ahead, and is told that it is as many (see ``features``). The flows of its day are not reconciled.
 """
 
 import math
@@ -22,7 +26,7 @@ from bikecast.features.inputs import Inputs
 from bikecast.features.sky import Sky
 from bikecast.history import Floats
 from bikecast.models.base import Askable, Explainable, Prediction, UnderSky
-from bikecast.records import WEATHER
+from bikecast.records import KEPT_HORIZON, MAX_HORIZON, TARGETS, WEATHER
 
 NEEDED = ("temperature", "precipitation")
 """Without both, a model takes an hour for one without weather."""
@@ -34,17 +38,45 @@ class Seen:
 
     :param rows: an hour's targets, hour after hour.
     :param balance: what the model's means were multiplied by to be the forecast, [hours, targets].
+    :param first: place of the first of these hours in the inputs.
     """
 
     rows: UnderSky
     balance: Floats
     sky: Sky
+    first: int
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
         arrays = self.balance, self.sky.hourly, self.sky.usual
         return self.rows.nbytes + sum(array.nbytes for array in arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class SecondWeek:
+    """What a model saw of a station's second week, and that model.
+
+    :param values: an hour's targets, hour after hour, [rows, features]; :param level: [rows].
+    """
+
+    model: Explainable
+    values: Floats
+    level: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory of what is the station's own."""
+        return self.values.nbytes + self.level.nbytes
+
+    def at(self, step: int) -> Prediction:
+        """An hour's forecast, with the weather that was known of it: [targets].
+
+        :param step: place of the hour on the first axis of the inputs.
+        """
+        place = (step - MAX_HORIZON) * len(TARGETS)
+        rows = slice(place, place + len(TARGETS))
+        return self.model.forecasts(self.values[rows], self.level[rows])
 
 
 def asks_weather(model: Explainable) -> Askable:
@@ -65,23 +97,49 @@ def asks_weather(model: Explainable) -> Askable:
     return model
 
 
-def seen(model: Askable, inputs: Inputs, means: NDArray[np.floating]) -> Seen:
+def seen(model: Askable, inputs: Inputs, means: NDArray[np.floating], first: int = 0) -> Seen:
     """Inputs ready to be asked.
 
     :param means: the forecasts as they are shown, [hours, targets], NaN where there is none.
-    :raises InputError: for inputs of a release with other features, or one that kept no sky.
+    :param first: place of the first of these hours in the inputs.
+    :raises InputError: for inputs of a release with other features, or that kept no sky or less.
     """
-    if inputs.names != NAMES or inputs.sky is None:
-        raise InputError(
-            "the forecast was issued by a release with other features, or that kept no weather",
-            hint="issue it anew: `bikecast forecast`",
-        )
-    flat = inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel()
-    own = model.means(*flat).reshape(inputs.level.shape)
-    # Where they differ by their last decimal alone, nothing was done to the forecast.
-    same = np.isnan(means) | (np.abs(means - own) < LAST_DECIMAL)
-    balance = np.where(same, 1, means / own).astype(np.float32)
-    return Seen(model.under_sky(*flat), balance, inputs.sky)
+    flat = _rows(inputs, first, first + len(means))
+    if inputs.sky is None:
+        raise _of_other_release("kept no weather")
+    balance = np.ones(means.shape, np.float32)
+    if not np.isnan(means).all():
+        own = model.means(*flat).reshape(means.shape)
+        # Where they differ by their last decimal alone, nothing was done to the forecast.
+        same = np.isnan(means) | (np.abs(means - own) < LAST_DECIMAL)
+        balance = np.where(same, 1, means / own).astype(np.float32)
+    return Seen(model.under_sky(*flat), balance, inputs.sky, first)
+
+
+def second_week(model: Explainable, inputs: Inputs) -> SecondWeek:
+    """A station's second week, ready to be asked.
+
+    :raises InputError: for inputs of a release with other features, or that kept one week alone.
+    """
+    return SecondWeek(model, *_rows(inputs, MAX_HORIZON, KEPT_HORIZON))
+
+
+def _rows(inputs: Inputs, first: int, stop: int) -> tuple[Floats, Floats]:
+    """Values and levels of some hours, an hour's targets side by side."""
+    if inputs.names != NAMES:
+        raise _of_other_release("has other features")
+    if len(inputs.level) < stop:
+        raise _of_other_release("kept what it saw of fewer hours")
+    values, level = inputs.values[first:stop], inputs.level[first:stop]
+    # Copies, as views would keep what was fetched of all other hours.
+    return values.reshape(-1, len(NAMES)).copy(), level.flatten()
+
+
+def _of_other_release(does: str) -> InputError:
+    return InputError(
+        f"the forecast was issued by a release that {does}",
+        hint="issue it anew: `bikecast forecast`",
+    )
 
 
 def what_if(
@@ -105,9 +163,10 @@ def what_if(
             f"nothing is known of the {' and the '.join(unknown)} of this hour",
             hint="give it in `weather` as well",
         )
-    targets = len(seen.balance[step])
-    rows = slice(step * targets, (step + 1) * targets)
-    return seen.rows.again(rows, seen.sky.columns(step, above), seen.balance[step]), used
+    place = step - seen.first
+    balance = seen.balance[place]
+    rows = slice(place * len(balance), (place + 1) * len(balance))
+    return seen.rows.again(rows, seen.sky.columns(step, above), balance), used
 
 
 def _shortest(value: np.float32) -> float | None:

@@ -20,7 +20,16 @@ from bikecast.models.base import within
 from bikecast.models.learned import FORM, Fitted
 from bikecast.models.spread import Spread
 from bikecast.models.statistical import CountRegression, design
-from bikecast.records import QUANTILES, TARGETS, WEATHER, Issue, Station, System
+from bikecast.records import (
+    KEPT_HORIZON,
+    MAX_HORIZON,
+    QUANTILES,
+    TARGETS,
+    WEATHER,
+    Issue,
+    Station,
+    System,
+)
 from bikecast.serve.source import Published
 from bikecast.serve.types import SchemaSeen
 from bikecast.store import SCHEMA
@@ -79,17 +88,27 @@ def published(
 
 
 def seen(published: Published) -> dict[str, Inputs]:
-    """What the model of a made-up forecast saw: 1 °C, and a level of half of each mean."""
+    """What the model of a made-up forecast saw: 1 °C, and a level of half of each mean.
+
+    Behind the forecast it goes on: up to two weeks ahead each hour's mean is one bike higher.
+    """
     stations = published.frame.partition_by("station_id", as_dict=True)
-    return {
-        str(station): Inputs(
-            NAMES,
-            np.tile(at_degrees(1), (len(rows) // 2, 2, 1)),
-            rows["mean"].to_numpy().reshape(-1, 2).astype(np.float32) / 2,
-            one_degree(len(rows) // 2),
-        )
-        for (station,), rows in stations.items()
-    }
+    found = {}
+    for (station,), rows in stations.items():
+        means = rows["mean"].to_numpy().reshape(-1, 2)
+        more = np.arange(1, KEPT_HORIZON - len(means) + 1)[:, None]
+        level = np.concatenate([means, means[-1] + more]).astype(np.float32) / 2
+        values = np.tile(at_degrees(1), (KEPT_HORIZON, 2, 1))
+        found[str(station)] = Inputs(NAMES, values, level, one_degree(KEPT_HORIZON))
+    return found
+
+
+def first_week(inputs: Inputs) -> Inputs:
+    """What a release kept that knew of one week alone."""
+    sky = one_degree(MAX_HORIZON)
+    return replace(
+        inputs, values=inputs.values[:MAX_HORIZON], level=inputs.level[:MAX_HORIZON], sky=sky
+    )
 
 
 def one_degree(hours: int) -> Sky:

@@ -34,13 +34,16 @@ def small_history(days: int = 60, stations: int = 3, start: datetime = datetime(
     return history
 
 
-def with_weather(history: History) -> History:
-    """The same with a weather forecast issued every noon for the rest of the grid and a week."""
+def with_weather(history: History, ahead: int = 168) -> History:
+    """The same with a weather forecast issued every noon for the rest of the grid and a week.
+
+    :param ahead: hours behind the grid that are forecast.
+    """
     rng = np.random.default_rng(6)
-    hours = history.flows.shape[1] + 168
+    hours = history.flows.shape[1] + ahead
     truth = 12 + 8 * rng.standard_normal((hours, len(WEATHER)))
     vintages = []
-    for issued in range(12, hours - 168, 24):
+    for issued in range(12, hours - ahead, 24):
         values = truth + rng.standard_normal(truth.shape)
         values[:issued] = np.nan
         vintages.append((issued, values.astype(np.float32)))

@@ -40,7 +40,7 @@ def counting(days: int, start: datetime = datetime(2018, 1, 1)) -> History:
     return history
 
 
-@pytest.mark.parametrize("horizon", [1, 24, 168])
+@pytest.mark.parametrize("horizon", [1, 24, 168, 336])
 @pytest.mark.parametrize("origin", [24 * 24, 40 * 24 + 7, 52 * 24 + 23, 59 * 24 + 12])
 def test_no_feature_knows_what_came_after_the_origin(origin, horizon):
     """Flows from the origin on and weather issued later are replaced; nothing moves."""
@@ -51,16 +51,56 @@ def test_no_feature_knows_what_came_after_the_origin(origin, horizon):
     assert np.array_equal(before.level, after.level)
 
 
-def test_later_origins_in_the_same_call_tell_earlier_ones_nothing():
+@pytest.mark.parametrize("horizon", [168, 336])
+def test_later_origins_in_the_same_call_tell_earlier_ones_nothing(horizon):
     """Asked together, the pairs of the first origin are blind to what the last one knows."""
     first, last = 40 * 24 + 7, 55 * 24
-    asked = pairs(np.array([first, last]), 168)
+    asked = pairs(np.array([first, last]), horizon)
     before = features(HISTORY, *asked)
     after = features(mutated_after(HISTORY, first), *asked)
     ours = asked[0] == first
     assert np.array_equal(before.values[ours], after.values[ours], equal_nan=True)
     assert np.array_equal(before.level[ours], after.level[ours])
     assert not np.array_equal(before.level[~ours], after.level[~ours])
+
+
+@pytest.mark.parametrize("origin", [3 * 24, 40 * 24 + 7, 59 * 24 + 12])
+def test_the_first_week_is_the_same_whether_the_second_is_asked_for_or_not(origin):
+    """To the last bit, so that a table does not change by what is kept beside it."""
+    one, two = (features(HISTORY, *pairs(np.array([origin]), n)) for n in (168, 336))
+    assert np.array_equal(one.values, two.values[:168], equal_nan=True)
+    assert np.array_equal(one.level, two.level[:168])
+
+
+def test_the_second_week_by_hand():
+    """Its hours are told of the last weeks that are known, and of their own day.
+
+    Wednesday the 28th is 9 days ahead of Monday the 19th (day 49): of its weeks the last known is
+    two weeks before (day 44), and its flow was 7 more a week later, so ``last_week`` is of day 44.
+    """
+    history = counting(70)
+    origin = np.array([49 * 24])
+    near, far = (features(history, origin, np.array([step * 24 + 8])) for step in (2, 9))
+    weeks = np.log(np.mean([44, 37, 30, 23]) + LEAST_LEVEL)
+    for found in (near, far):
+        assert column(found, "log_week")[0, 0, 0] == pytest.approx(weeks)
+        assert column(found, "last_week")[0, 0, 0] == pytest.approx(
+            np.log(45 / (found.level[0, 0, 0] + 1)), abs=1e-5
+        )
+    assert np.array_equal(near.level, far.level)
+    assert weekly_mean(history, origin, np.array([9 * 24 + 8]), 1)[0, 0, 0] == 44
+
+
+def test_no_hour_is_further_ahead_than_models_have_learned():
+    """In the second week the hours ahead stay at the last of the first; the calendar goes on."""
+    origin = 45 * 24 + 3
+    steps = np.array([0, 100, 167, 168, 335])
+    found = features(HISTORY, np.full(5, origin), steps)
+    assert column(found, "step")[:, 0, 0].tolist() == [0, 100, 167, 167, 167]
+    calendar = HISTORY.calendar(0, origin + 336)
+    for name in ("hour", "weekday", "workday", "holiday", "yearday"):
+        told = column(found, name)[:, 0, 0]
+        assert told.tolist() == getattr(calendar, name)[origin + steps].tolist()
 
 
 def test_the_past_of_other_origins_serves_as_well():
@@ -79,7 +119,7 @@ def test_a_past_hour_was_expected_as_the_midnight_before_it_would_have(stop):
     calendar, hours = HISTORY.calendar(0, HISTORY.known), np.arange(stop)
     past = past_of(HISTORY, calendar, np.array([stop]))
     assert np.array_equal(past.values[:-1], np.nan_to_num(past.seen[:-1])), "a fault was made up"
-    week = past.mean(weekly_hours(hours))
+    week = past.mean(weekly_hours(hours, hours))
     kind = past.mean(kind_hours(calendar, hours, hours // 24 - 1))
     np.testing.assert_array_equal(past.expected[:-1], blend(week, kind))
 
@@ -132,7 +172,9 @@ def test_lags_are_civil_on_either_side_of_a_clock_change(hour, weeks_before):
     """
     history = counting(330)
     at = history.index(hour)
-    assert [history.hour(int(h)) for h in weekly_hours(np.array([at]), 2)[0]] == weeks_before
+    assert [
+        history.hour(int(h)) for h in weekly_hours(np.array([at]), np.array([at]), 2)[0]
+    ] == weeks_before
     found = features(history, np.array([at - 8]), np.array([8]))
     assert found.level[0, 0, 1] == pytest.approx(8 + LEAST_LEVEL)
     assert column(found, "log_kind")[0, 0, 1] == pytest.approx(np.log(8 + LEAST_LEVEL))

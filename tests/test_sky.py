@@ -13,7 +13,9 @@ from bikecast.records import WEATHER
 
 PARTLY = with_weather(small_history(days=45))
 """Weather is known, but for some hours and variables."""
-for _, values in PARTLY.weather.vintages:
+FAR = with_weather(small_history(days=45), ahead=400)
+"""It is forecast for more than two weeks."""
+for _, values in (*PARTLY.weather.vintages, *FAR.weather.vintages):
     values[np.random.default_rng(3).random(values.shape) < 0.1] = np.nan
 SKY = slice(NAMES.index(COLUMNS[0]), NAMES.index(COLUMNS[-1]) + 1)
 HOURS = 60 * 24
@@ -98,28 +100,38 @@ def test_single_hours_are_told_by_name():
 
 
 def test_the_sky_that_is_kept_tells_what_the_table_was_told():
-    """Of every coming hour, to the last bit; without any weather nothing."""
-    for history in (PARTLY, small_history()):
+    """Of every coming hour of two weeks, to the last bit; without any weather nothing."""
+    for history in (FAR, PARTLY, small_history()):
         origin = history.known
-        values = features(history, *pairs(np.array([origin]), 168)).values[:, 0, 0]
-        above = sky_ahead(history, origin, 168)
-        for step in range(168):
+        values = features(history, *pairs(np.array([origin]), 336)).values[:, 0, 0]
+        above = sky_ahead(history, origin, 336)
+        for step in range(336):
             found = above.columns(step, above.weather(step))
             assert np.array_equal(found, values[step, SKY], equal_nan=True)
     assert np.isnan(found).all()
 
 
-@pytest.mark.parametrize("step", [0, 5, 30, 167])
+def test_a_week_ago_is_the_week_that_the_flow_is_known_of():
+    """Two weeks ago in the second week ahead."""
+    grid = sky(
+        precipitation={AT - 168: 4, AT - 336: 8}, temperature={AT: 20, AT - 168: 25, AT - 336: 32}
+    )
+    for ahead, rain, warmer in ((168, 4, -5), (169, 8, -12), (336, 8, -12)):
+        found = told(grid, origin=AT - ahead + 1)
+        assert (found["rain_last_week"], found["warmer_than_last_week"]) == (rain, warmer)
+
+
+@pytest.mark.parametrize("step", [0, 5, 30, 167, 168, 300, 335])
 @pytest.mark.parametrize("rain", [0.0, 7.5, np.nan])
 def test_other_weather_tells_what_it_would_have_told(step, rain):
     """As if that of the one hour had been forecast so; that of other hours does not change."""
-    origin, weather = PARTLY.known, np.array([31, rain, 4, 50, 60], np.float32)
-    above = sky_ahead(PARTLY, origin, 168)
+    origin, weather = FAR.known, np.array([31, rain, 4, 50, 60], np.float32)
+    above = sky_ahead(FAR, origin, 336)
     before = above.hourly.copy()
-    grid = PARTLY.weather.at(origin, np.arange(origin + 200))
+    grid = FAR.weather.at(origin, np.arange(origin + 400))
     grid[origin + step] = weather
-    other = replace(PARTLY, weather=WeatherArchive(((0, grid),)))
-    told = features(other, *pairs(np.array([origin]), 168)).values[step, 0, 0, SKY]
+    other = replace(FAR, weather=WeatherArchive(((0, grid),)))
+    told = features(other, *pairs(np.array([origin]), 336)).values[step, 0, 0, SKY]
     assert np.array_equal(above.columns(step, weather), told, equal_nan=True)
     assert np.array_equal(above.hourly, before, equal_nan=True)
 

@@ -16,7 +16,7 @@ from bikecast.models import MODELS, boosted
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack, unpack
 from bikecast.records import WEATHER
-from bikecast.whatif import asks_weather, seen, what_if
+from bikecast.whatif import asks_weather, second_week, seen, what_if
 
 HISTORY = with_weather(small_history())
 ORIGIN = HISTORY.known
@@ -128,6 +128,57 @@ def test_hours_without_a_forecast_need_no_balance(model):
     assert (lacking.balance == 1).all()
 
 
+def far_ahead(model):
+    """A model and two weeks of inputs as they come out of the database; all weather is forecast."""
+    history = with_weather(small_history(), ahead=400)
+    origin = np.array([ORIGIN])
+    rows = model.inputs(history, origin, 336)
+    inputs = inputs_of(rows, NAMES, STATION, sky_ahead(history, ORIGIN, 336))
+    return unpack(pack(model)), unpack_inputs(pack_inputs(inputs))
+
+
+def test_the_second_week_is_what_the_fitted_model_says(model):
+    """Asked hour by hour of what was stored, to 1e-4."""
+    restored, inputs = far_ahead(model)
+    week = second_week(restored, inputs)
+    rows = inputs.values[168:].reshape(-1, len(NAMES)), inputs.level[168:].ravel()
+    wanted = model.forecasts(*rows)
+    found = [week.at(step) for step in range(168, 336)]
+    assert np.concatenate([f.mean for f in found]) == pytest.approx(wanted.mean, rel=1e-4)
+    quantiles = np.concatenate([f.quantiles for f in found])
+    assert (quantiles != wanted.quantiles).mean() < 0.01
+    assert np.abs(quantiles - wanted.quantiles).max() <= 1
+
+
+def test_a_what_if_of_the_second_week_with_its_own_weather_is_its_forecast(model):
+    """With another one it is not; what is asked of the first week stays the same."""
+    restored, inputs = far_ahead(model)
+    nothing = np.full((168, 2), np.nan)
+    behind = seen(restored, inputs, nothing, 168)
+    week, first = second_week(restored, inputs), seen(restored, inputs, nothing)
+    for step in range(168, 336, 7):
+        own = dict(zip(WEATHER, inputs.sky.weather(step).tolist(), strict=True))
+        found, used = what_if(behind, step, own)
+        assert used == pytest.approx(own)
+        assert found.mean == pytest.approx(week.at(step).mean, rel=1e-4)
+        assert np.abs(found.quantiles - week.at(step).quantiles).max() <= 1
+        other = what_if(behind, step, own | {"temperature": 45.0, "precipitation": 20.0})[0]
+        assert (other.mean != found.mean).all()
+    assert what_if(first, 3, {})[0].mean == pytest.approx(
+        restored.forecasts(inputs.values[3], inputs.level[3]).mean, rel=1e-4
+    )
+
+
+def test_inputs_of_one_week_have_no_second_one(model):
+    """Those of a release that kept no more; the way on is told."""
+    restored, inputs = far_ahead(model)
+    one = replace(inputs, values=inputs.values[:168], level=inputs.level[:168])
+    with pytest.raises(InputError, match="kept what it saw of fewer hours; issue it anew"):
+        second_week(restored, one)
+    with pytest.raises(InputError, match="fewer hours"):
+        seen(restored, one, np.full((168, 2), np.nan), 168)
+
+
 @pytest.mark.parametrize("name", ["naive", "mean4w"])
 def test_what_only_repeats_the_past_cannot_tell(name):
     """The error names the model, and the way on."""
@@ -155,8 +206,11 @@ def test_inputs_of_another_release_are_refused(harm):
 
 def test_what_is_kept_of_a_station_is_as_large_as_it_says(model):
     """Nothing larger is kept alive by it."""
-    _, known, _, _ = stored(model)
-    arrays = [a for a in kept_arrays(known) if a.base is not None and a.base.size > a.size]
+    restored, known, _, _ = stored(model)
+    week = second_week(*far_ahead(model))
+    assert week.nbytes == week.values.nbytes + week.level.nbytes
+    found = [*kept_arrays(known), week.values, week.level]
+    arrays = [a for a in found if a.base is not None and a.base.size > a.size]
     assert not arrays and known.nbytes > 1_000
 
 

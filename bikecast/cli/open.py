@@ -15,6 +15,7 @@ from bikecast.store import Store, ensure_database
 
 if TYPE_CHECKING:
     from bikecast.registry import Registry
+    from bikecast.serve.source import Published
     from bikecast.serve.table import ForecastTable
 
 MLFLOW_DATABASE = "mlflow"
@@ -111,13 +112,12 @@ def not_in_table(system_id: str, station_id: str) -> UnknownName:
     )
 
 
-def newest_table(store: Store, system_id: str) -> "ForecastTable":
-    """The newest forecast of a system as the service has it.
+def newest_published(store: Store, system_id: str) -> "Published":
+    """The newest forecast of a system with all that is told of it.
 
     :raises InputError: where there is none, or none of a station.
     """
     from bikecast.serve.source import StoreSource
-    from bikecast.serve.table import build_table
 
     published = StoreSource(store, system_id).load(newest_issue(store, system_id))
     if published.frame.is_empty():
@@ -125,7 +125,17 @@ def newest_table(store: Store, system_id: str) -> "ForecastTable":
             f"the newest forecast of {system_id} has no station",
             hint="import newer trips, then run `bikecast forecast`",
         )
-    return build_table(published)
+    return published
+
+
+def newest_table(store: Store, system_id: str) -> "ForecastTable":
+    """The newest forecast of a system as the service has it.
+
+    :raises InputError: where there is none, or none of a station.
+    """
+    from bikecast.serve.table import build_table
+
+    return build_table(newest_published(store, system_id))
 
 
 def place_in(table: "ForecastTable", store: Store, asked: str) -> int:
@@ -139,16 +149,17 @@ def place_in(table: "ForecastTable", store: Store, asked: str) -> int:
     return table.index[known]
 
 
-def step_in(table: "ForecastTable", at: str) -> int:
+def step_in(table: "ForecastTable", at: str, *, ahead: bool = False) -> int:
     """The place of an hour in the table, from what is given as ``--at``.
 
-    :raises InputError: for what is no hour of the table.
+    :param ahead: take hours of the second week as well.
+    :raises InputError: for what is no such hour.
     """
     from bikecast.serve.problems import Problem
     from bikecast.serve.stock import step_at
 
     try:
-        return step_at(table, at)
+        return step_at(table, at, ahead=ahead)
     except Problem as problem:
         raise InputError(f"--{problem.detail}") from None
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
@@ -13,25 +13,26 @@ import typer
 from bikecast.cli.open import (
     chosen_system,
     known_station,
-    newest_issue,
+    newest_published,
     newest_table,
     not_in_table,
     opened,
     place_in,
     step_in,
 )
-from bikecast.cli.terminal import output, print_json, print_table
+from bikecast.cli.terminal import errors, output, print_json, print_table
 from bikecast.config import read_settings
 from bikecast.errors import InputError
 from bikecast.explanation import BALANCE, Explanation, explain_hours
 from bikecast.features.groups import GROUPS
 from bikecast.features.inputs import Inputs
-from bikecast.history import HOUR
-from bikecast.records import MAX_HORIZON, TARGETS, WEATHER_BOUNDS, Issue
+from bikecast.history import HOUR, civil_hour_exists
+from bikecast.records import KEPT_HORIZON, MAX_HORIZON, TARGETS, WEATHER_BOUNDS, Issue
 from bikecast.store import Store
 
 if TYPE_CHECKING:
     from bikecast.models.base import Explainable
+    from bikecast.serve.source import Published
     from bikecast.serve.table import ForecastTable
 
 HOURS = 24
@@ -46,7 +47,10 @@ def predict(
         int | None, typer.Option(help="Hours ahead, 1 to 168.", show_default=str(HOURS))
     ] = None,
     at: Annotated[
-        str, typer.Option(help="The first hour: the next 08:00, or an RFC 3339 timestamp.")
+        str,
+        typer.Option(
+            help="The first hour: the next 08:00, or an RFC 3339 timestamp, up to two weeks ahead."
+        ),
     ] = "",
     weather: Annotated[
         list[str] | None,
@@ -62,6 +66,8 @@ def predict(
     """Print a station's coming hours from the newest forecast table.
 
     Example: bikecast predict HB101 --hours 24 --explain
+
+    Hours behind the table, up to two weeks ahead, are asked of the model that made it.
 
     With --weather it is a what-if: one hour as it is forecast, and as it would be in other weather.
 
@@ -89,21 +95,15 @@ def predict(
 def _week(
     store: Store, system_id: str, asked: str, at: str, hours: int, explain: bool, as_json: bool
 ) -> None:
-    """Print a station's coming hours."""
-    issue = newest_issue(store, system_id)
-    station = known_station(store, system_id, asked)
-    zone = ZoneInfo(store.system(system_id).timezone)
+    """Print a station's coming hours: those of the table, and behind it those of its model."""
+    made = newest_published(store, system_id)
+    station, issue = known_station(store, system_id, asked), made.issue
+    zone = ZoneInfo(made.system.timezone)
     first = origin = issue.as_of.astimezone(zone).replace(tzinfo=None)
     if at:
-        table = newest_table(store, system_id)
-        first = table.start + step_in(table, at) * HOUR
-    rows = store.forecast_frame(issue.issue_id).filter(
-        pl.col("station_id") == station,
-        pl.col("hour").is_between(first, first + timedelta(hours=hours), closed="left"),
-    )
-    if rows.is_empty():
-        raise not_in_table(system_id, station)
-    told = rows.sort("hour", "target").to_dicts()
+        first = _first(made, at)
+    wanted = [h for h in (first + i * HOUR for i in range(hours)) if civil_hour_exists(h, zone)]
+    told, why = _both_weeks(store, made, station, {h: (h - origin) // HOUR for h in wanted})
     if explain:
         _explain(store, issue, station, origin, told)
     if as_json:
@@ -111,7 +111,70 @@ def _week(
     elif explain:
         _print_reasons(station, issue.simulated, told)
     else:
-        _print_week(station, issue.simulated, rows)
+        _print_week(station, issue.simulated, told)
+    if missing := len(wanted) - len({row["hour"] for row in told}):
+        errors.print(f"[yellow]missing:[/] {missing} of {len(wanted)} h{why}", highlight=False)
+
+
+def _first(made: "Published", at: str) -> datetime:
+    """The civil hour that is given as ``--at``."""
+    from bikecast.serve.table import build_table
+
+    table = build_table(made)
+    return table.start + step_in(table, at, ahead=True) * HOUR
+
+
+def _both_weeks(
+    store: Store, made: "Published", station: str, ahead: dict[datetime, int]
+) -> tuple[list[Row], str]:
+    """Rows of those hours that are forecast, and why others are not.
+
+    :param ahead: hours → how many hours they begin after the end of the data.
+    :raises InputError: where none is.
+    """
+    own = made.frame.filter(pl.col("station_id") == station).sort("hour", "target")
+    if own.is_empty():
+        raise not_in_table(made.system.system_id, station)
+    rows = own.filter(pl.col("hour").is_in(list(ahead))).to_dicts()
+    try:
+        rows += _second_week(store, made.issue, own, ahead)
+    except InputError as error:
+        if not rows:
+            raise
+        return rows, f": {error}"
+    if not rows:
+        raise InputError(
+            f"no forecast for station {station!r} from {min(ahead)} on",
+            hint="ask for other hours with --at",
+        )
+    return rows, " are not forecast"
+
+
+def _second_week(
+    store: Store, issue: Issue, own: pl.DataFrame, ahead: dict[datetime, int]
+) -> list[Row]:
+    """Rows of those hours that lie in the second week, as of the table.
+
+    :param own: the station's rows of the table; :param ahead: as in :func:`_both_weeks`.
+    :raises InputError: where what the model saw of them, or the model, is not stored.
+    """
+    from bikecast.serve.table import VALUES
+    from bikecast.serve.whatif import told
+    from bikecast.whatif import second_week
+
+    behind = {h: step for h, step in ahead.items() if MAX_HORIZON <= step < KEPT_HORIZON}
+    if not behind:
+        return []
+    station, targets = own["station_id"][0], own["target"].unique()
+    week = second_week(*_stored(store, issue, station, "asked for its second week"))
+    return [
+        {"station_id": station, "hour": hour, "target": target}
+        | dict(zip(VALUES, values, strict=True))
+        | {"second_week": True}
+        for hour, step in behind.items()
+        for target, values in zip(TARGETS, told(week.at(step)).tolist(), strict=True)
+        if target in targets
+    ]
 
 
 def _explain(
@@ -174,17 +237,23 @@ def _why(row: dict[str, Any]) -> Explanation:
     return why
 
 
-def _print_week(station: str, simulated: bool, rows: pl.DataFrame) -> None:
-    told = [t for t in TARGETS if t in rows["target"].unique()]
-    cells = []
-    for (hour,), pair in rows.sort("hour").group_by("hour", maintain_order=True):
-        by_target = {r["target"]: r for r in pair.to_dicts()}
-        cells.append(
-            [f"{hour:%a %d %b %H:%M}"] + [_interval(by_target.get(target)) for target in told]
-        )
+def _print_week(station: str, simulated: bool, told: list[Row]) -> None:
+    targets = [target for target in TARGETS if any(row["target"] == target for row in told)]
+    hours: dict[datetime, dict[str, Row]] = {}
+    for row in told:
+        hours.setdefault(row["hour"], {})[row["target"]] = row
+    cells = [
+        [f"{hour:%a %d %b %H:%M}", *(_interval(rows.get(target)) for target in targets)]
+        for hour, rows in hours.items()
+    ]
     if simulated:
         output.print("[yellow]simulated data[/]")
-    print_table(f"Station {station}: mean and 80 % interval", ["hour", *told], cells)
+    print_table(f"Station {station}: mean and 80 % interval", ["hour", *targets], cells)
+    if second := next((row["hour"] for row in told if "second_week" in row), None):
+        output.print(
+            f"From {second:%a %d %b %H:%M} on it is the second week, which the table does not have",
+            highlight=False,
+        )
 
 
 def _interval(row: dict[str, Any] | None) -> str:
@@ -218,17 +287,18 @@ def _what_if(
 ) -> None:
     """Print one hour as it is forecast, and as it would be in other weather."""
     table = newest_table(store, system_id)
-    place, step = place_in(table, store, asked), step_in(table, at) if at else 0
-    station = table.stations[place].station_id
-    model, inputs = _stored(store, table.issue, station, "asked for other weather")
-    rows, used = _imagined(table, place, step, model, inputs, weather)
-    if not rows:
+    place, step = place_in(table, store, asked), step_in(table, at, ahead=True) if at else 0
+    station, second = table.stations[place].station_id, table.in_second_week(step)
+    if not second and np.isnan(table.values[place, step]).all():
         raise InputError(
             f"no forecast for station {station!r} at {table.timestamps[step]}",
             hint="ask for another hour with --at",
         )
+    model, inputs = _stored(store, table.issue, station, "asked for other weather")
+    rows, used = _imagined(table, place, step, model, inputs, weather)
     if as_json:
         told = {"station_id": station, "what_if": True, "weather": used, "hours": rows}
+        told |= {"second_week": True} if second else {}
         print_json(dataclasses.asdict(table.issue) | told)
     else:
         _print_what_if(station, table.simulated, rows, used)
@@ -244,22 +314,27 @@ def _imagined(
 ) -> tuple[list[Row], dict[str, float | None]]:
     """A row of each target that is forecast, and the weather that they are of."""
     from bikecast.serve.table import VALUES
-    from bikecast.serve.whatif import imagine, ready
-    from bikecast.whatif import asks_weather
+    from bikecast.serve.whatif import imagine, ready, told
+    from bikecast.whatif import asks_weather, second_week
 
     askable = asks_weather(model)
-    values, used = imagine(table, step, ready(table, place, askable, inputs), weather)
+    values, used = imagine(table, step, ready(table, place, step, askable, inputs), weather)
+    if table.in_second_week(step):
+        plain = told(second_week(model, inputs).at(table.horizon(step) - 1))
+        plain[~np.array(table.counted(place))] = math.nan
+    else:
+        plain = table.values[place, step]
     columns = [VALUES.index(name) for name in SHOWN]
 
     def shown(of: list[float]) -> Row:
         return dict(zip(SHOWN, (of[column] for column in columns), strict=True))
 
     hour = table.start + step * HOUR
-    pairs = zip(TARGETS, table.values[place, step].tolist(), values.tolist(), strict=True)
+    pairs = zip(TARGETS, plain.tolist(), values.tolist(), strict=True)
     rows = [
-        {"hour": hour, "target": target, **shown(other), "forecast": shown(plain)}
-        for target, plain, other in pairs
-        if not math.isnan(plain[0])
+        {"hour": hour, "target": target, **shown(other), "forecast": shown(own)}
+        for target, own, other in pairs
+        if not math.isnan(own[0])
     ]
     return rows, cast("dict[str, float | None]", used)
 

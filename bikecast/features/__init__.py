@@ -24,6 +24,7 @@ from bikecast.features.past import (
     blend,
     kind_hours,
     last_day,
+    last_week,
     past_of,
     raw_past,
     weekly_hours,
@@ -38,7 +39,7 @@ from bikecast.features.recent import (
 from bikecast.features.sky import RELATIVE, Sky, sky_at, weather_columns
 from bikecast.features.usual import LONGER, usual_columns
 from bikecast.history import Calendar, Floats, History, Ints
-from bikecast.records import TARGETS, WEATHER
+from bikecast.records import MAX_HORIZON, TARGETS, WEATHER
 
 __all__ = [
     "Features",
@@ -126,7 +127,8 @@ def features(
     Memory grows with pairs x stations and with the span of the origins: ask in pieces.
 
     :param origins: grid index of each pair's origin; every hour below it is known.
-    :param steps: 0 … 167, the hour ``origin + step`` is forecast.
+    :param steps: 0 … 335, the hour ``origin + step`` is forecast. Models learn 168 hours; in the
+        second week they are told that it is as far ahead as they know.
     :param time_of_year: give the day of the year; on less than a year of data a model would
         extrapolate it.
     :param past: that of these and of other origins, which is better found once than for each piece.
@@ -134,7 +136,8 @@ def features(
     hours = origins + steps
     calendar = history.calendar(0, int(hours.max()) + 25)
     past = past or past_of(history, calendar, origins)
-    weekly, days = weekly_hours(hours), kind_hours(calendar, hours, last_day(origins, hours))
+    weekly = weekly_hours(origins, hours)
+    days = kind_hours(calendar, hours, last_day(origins, hours))
     week, kind = past.mean(weekly), past.mean(days)
     base = _level(history, past, origins, days, week, kind)
     recent = recent_columns(past, origins, hours)
@@ -143,14 +146,14 @@ def features(
     above = weather_columns(history, origins, hours, np.concatenate([weekly, days], axis=1))
     columns: dict[str, NDArray[np.generic]] = {
         **_calendar_columns(calendar, hours, time_of_year),
-        "step": _per_pair(steps),
+        "step": _per_pair(np.minimum(steps, MAX_HORIZON - 1)),
         "returns": np.arange(len(TARGETS)),
         "log_level": np.log(base),
         "log_week": np.log(week + LEAST_LEVEL),
         "log_kind": np.log(kind + LEAST_LEVEL),
         "log_kind_recent": np.log(past.mean(days[:, -3:]) + LEAST_LEVEL),
         "log_other_level": np.log(base[..., ::-1]),
-        "last_week": np.log((past.at(hours - WEEK) + 1) / (base + 1)),
+        "last_week": np.log((past.at(last_week(origins, hours)) + 1) / (base + 1)),
         "missed": np.log1p(past.missed[past.rows(origins - 1)])[..., None],
         **recent,
         **usual,
@@ -168,8 +171,9 @@ def sky_ahead(history: History, origin: int, horizon: int) -> Sky:
     """Of what the features of the weather of an origin's coming hours are made."""
     hours = origin + np.arange(horizon)
     calendar = history.calendar(0, int(hours.max()) + 25)
-    days = kind_hours(calendar, hours, last_day(np.full(horizon, origin), hours))
-    return sky_at(history, origin, np.concatenate([weekly_hours(hours), days], axis=1))
+    origins = np.full(horizon, origin)
+    days = kind_hours(calendar, hours, last_day(origins, hours))
+    return sky_at(history, origin, np.concatenate([weekly_hours(origins, hours), days], axis=1))
 
 
 def level(history: History, origins: Ints, steps: Ints) -> Floats:
@@ -178,15 +182,16 @@ def level(history: History, origins: Ints, steps: Ints) -> Floats:
     calendar = history.calendar(0, int(hours.max()) + 25)
     past = past_of(history, calendar, origins)
     days = kind_hours(calendar, hours, last_day(origins, hours))
-    return _level(history, past, origins, days, past.mean(weekly_hours(hours)), past.mean(days))
+    week = past.mean(weekly_hours(origins, hours))
+    return _level(history, past, origins, days, week, past.mean(days))
 
 
 def weekly_mean(history: History, origins: Ints, steps: Ints, weeks: int) -> Floats:
-    """The mean of the same hour in the last ``weeks`` weeks, NaN where none is known.
+    """The mean of the same hour in the last ``weeks`` weeks before the origin, NaN without any.
 
     :returns: bikes per hour, [pairs, stations, targets].
     """
-    return raw_past(history, origins).mean(weekly_hours(origins + steps, weeks))
+    return raw_past(history, origins).mean(weekly_hours(origins, origins + steps, weeks))
 
 
 def pairs(origins: Ints, horizon: int) -> tuple[Ints, Ints]:

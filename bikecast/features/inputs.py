@@ -17,6 +17,8 @@ from bikecast.history import Floats
 class Inputs:
     """The features and levels of one station's coming hours, the first at the origin.
 
+    Releases keep those of two weeks; before, they kept the first week alone.
+
     :param names: of the features, as the release knew them that wrote this.
     :param values: [hours, targets, features], NaN where unknown.
     :param level: bikes per hour, [hours, targets].

@@ -100,12 +100,18 @@ class Past:
         return total
 
 
-def weekly_hours(hours: Ints, weeks: int = WEEKS) -> Ints:
-    """The same hour 1 … ``weeks`` weeks before: [hours, weeks].
+def last_week(origins: Ints, hours: Ints) -> Ints:
+    """The same hour of the week, the last time that it had ended at the origin: [hours].
 
-    A week before any hour of a horizon of up to 168 is known at the origin.
+    That is a week before up to 168 hours ahead, and two weeks before in the second week.
     """
-    return hours[:, None] - WEEK * np.arange(1, weeks + 1)
+    found: Ints = hours - WEEK * ((hours - origins) // WEEK + 1)
+    return found
+
+
+def weekly_hours(origins: Ints, hours: Ints, weeks: int = WEEKS) -> Ints:
+    """The same hour of the last ``weeks`` weeks that are known at the origin: [hours, weeks]."""
+    return last_week(origins, hours)[:, None] - WEEK * np.arange(weeks)
 
 
 def past_of(history: History, calendar: Calendar, origins: Ints) -> Past:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bikecast.features.past import WEEK, last_week
 from bikecast.history import Floats, History, Ints
 from bikecast.records import WEATHER
 
@@ -59,12 +60,13 @@ _TODAY, _DAY_BEFORE = (
 _sum = np.add.reduce  # without what `np.sum` looks at first: a microsecond each
 _AROUND = np.array(
     [
-        [*range(-_BEFORE, _AFTER + 1), *(_OF_DAY - clock), *(_OF_DAY - clock - 24), -24, -168]
+        [*range(-_BEFORE, _AFTER + 1), *(_OF_DAY - clock), *(_OF_DAY - clock - 24), -24, -WEEK]
         for clock in range(24)
     ]
 )
 """Of whose weather the columns are made, in hours from the one that they are of, for each hour of
-the day: those near it, of its day from 6 to 22 o'clock, of the day before, a day and a week ago."""
+the day: those near it, of its day from 6 to 22 o'clock, of the day before, a day and a week ago. Of
+an hour more than a week ahead the last is two weeks ago: the week that its flow is known of."""
 _ITSELF = [np.flatnonzero(away == 0) for away in _AROUND]
 _TEMPERATURE, _RAIN, _WIND, _CLOUD = (
     WEATHER.index(name) for name in ("temperature", "precipitation", "wind_speed", "cloud_cover")
@@ -81,6 +83,7 @@ def weather_columns(
     if history.weather is None:
         return dict.fromkeys(COLUMNS, np.full(len(hours), np.nan, np.float32))
     around = hours[:, None] + _AROUND[hours % 24]
+    around[:, -1] = last_week(origins, hours)
     known = _known(history, origins, np.concatenate([around, level_hours], axis=1))
     split = around.shape[1]
     found = _columns(known[:, :split], _usual(known[:, split:]))
@@ -109,7 +112,10 @@ class Sky:
         """
         at = self.first + step
         clock = at % 24
-        known = self.hourly[at + _AROUND[clock]]
+        around = at + _AROUND[clock]
+        if step >= WEEK:
+            around[-1] -= WEEK
+        known = self.hourly[around]
         known[_ITSELF[clock]] = weather
         found: Floats = _columns(known[None], self.usual[step : step + 1])[0]
         return found

@@ -45,7 +45,7 @@ def usual_columns(
     """Means over more days than the level's, relative to it."""
     usual = past.usual
     days = kind_hours(calendar, hours, last_day(origins, hours), LONG_KIND_DAYS)
-    weeks = weekly_hours(hours, LONG_WEEKS)
+    weeks = weekly_hours(origins, hours, LONG_WEEKS)
     kind20 = past.mean(days[:, -20:])
     means = {
         **{f"usual_kind{n}": usual.mean(days[:, -n:]) for n in (10, 20, 40)},

@@ -89,6 +89,15 @@ class Explainable(Forecaster, Protocol):
         """
         ...
 
+    def forecasts(self, values: Floats, level: Floats) -> Prediction:
+        """Forecasts of rows of :meth:`inputs`, before a day's are reconciled: [rows].
+
+        It may be called after a fork, and by several threads at once.
+
+        :param values: [rows, features]; :param level: theirs, [rows].
+        """
+        ...
+
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Why the mean is not the level: logarithms of factors, [rows, ``GROUPS``].
 

@@ -259,10 +259,18 @@ class LearnedForecaster:
         shrunk = [self._fitted[bool(origin.any())].shrunk for origin in sees]
         both = has_both(history, origins)
         mean = reconciled(found[..., 0], origins, both, np.array(shrunk, np.float32))
+        return self._with_quantiles(mean, found[..., 1], sees)
+
+    def forecasts(self, values: Floats, level: Floats) -> Prediction:
+        """Of rows of inputs, each as the learner says it that saw rows like it: [rows]."""
+        mean, alpha, sees = self._mean_and_spread(values, level).T
+        return self._with_quantiles(mean, alpha, sees > 0)
+
+    def _with_quantiles(self, mean: Floats, alpha: Floats, sees: NDArray[np.bool_]) -> Prediction:
         levels = np.empty((*mean.shape, len(QUANTILES)), np.float32)
         for weather, fitted in self._fitted.items():
             at = sees == weather
-            levels[at] = fitted.spread.quantiles(mean[at], found[..., 1][at])
+            levels[at] = fitted.spread.quantiles(mean[at], alpha[at])
         return Prediction(mean, levels)
 
     @property

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bikecast.errors import InputError
-from bikecast.features import Features, features, level, pairs, weekly_mean
+from bikecast.features import NAMES, Features, features, level, pairs, weekly_mean
 from bikecast.features.groups import GROUPS
 from bikecast.history import Floats, History, Ints
 from bikecast.models.base import Arrays, Grid, Prediction
@@ -31,7 +31,7 @@ class WeeklyMean:
     """The mean of the known values of the same hour 168, 336, … hours before.
 
     :param weeks: how many; 1 is the seasonal naive forecast. The value 168 hours before is known
-        for every hour of a horizon of a week.
+        for every hour of a horizon of a week; behind that, the first is the one 336 hours before.
     """
 
     name: ClassVar[str] = "mean4w"
@@ -57,6 +57,11 @@ class WeeklyMean:
         return Features(
             seen.values, self._mean(history, origins, horizon).reshape(seen.level.shape)
         )
+
+    def forecasts(self, values: Floats, level: Floats) -> Prediction:
+        """Their level, and how far such forecasts were off."""
+        target = values[:, NAMES.index("returns")].astype(int)
+        return Prediction(level, quantiles(level, self.alpha[target]))
 
     def explain(self, values: Floats, level: Floats) -> Floats:
         """Nothing: the forecast is the level."""

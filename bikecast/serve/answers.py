@@ -1,8 +1,9 @@
 """Answers from a table: pure functions of the table, the question and the clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +38,22 @@ NO_STOCK = "stock now unknown: send bikes"
 NO_CAPACITY = "capacity unknown"
 NO_FLOW = "pickups or returns are not forecast"
 
-Explain = Callable[[ForecastTable, int, list[int]], tuple[list[HourExplanation] | None, str | None]]
-"""A table, a station's place in it and those of some hours → one explanation for each, or None
-and the reason."""
+Chances = tuple[float | None, float | None, str | None]
+"""``p_empty``, ``p_full``, and the reason where there are none."""
+TOO_FAR: Final[Chances] = (None, None, "the bikes of now say nothing of the second week")
+
+Explain = Callable[
+    [ForecastTable, int, Sequence[HourAhead]], tuple[list[HourExplanation] | None, str | None]
+]
+"""A table, a station's place in it and some of its hours as they are forecast → one explanation for
+each, or None and the reason."""
 
 Imagine = Callable[
-    [ForecastTable, int, int, dict[str, float]], tuple[NDArray[np.float64], UsedWeather]
+    [ForecastTable, int, int, dict[str, float] | None],
+    tuple[NDArray[np.float64], UsedWeather | None],
 ]
 """A table, a station's place in it, that of an hour and other weather → ``VALUES`` of both targets,
-and the weather of which they are."""
+and the weather of which they are; without any weather the hour is one of the second week."""
 
 
 @dataclass(frozen=True)
@@ -88,26 +96,50 @@ def prediction(table: ForecastTable, asked: PredictRequest, known: Provenance) -
     station, step = _place(table, asked)
     pickups, returns = table.flows(station, step)
     chances = _stock(table, station, step, asked.bikes)
-    return _prediction(table, station, step, (pickups, returns), chances, known)
+    when = table.timestamps[step]
+    return _prediction(table, station, step, when, (pickups, returns), chances, known)
+
+
+def place_ahead(table: ForecastTable, asked: PredictRequest) -> tuple[int, int]:
+    """Of the station and the hour, where the model can be asked for it: also in the second week.
+
+    :raises Problem: where it cannot.
+    """
+    station = table.station(asked.station_id)
+    if asked.timestamp is None:
+        return station, 0
+    return station, table.step_ahead(civil_hour(asked.timestamp, table.zone))
 
 
 def imagined(
-    table: ForecastTable, asked: PredictRequest, known: Provenance, imagine: Imagine
-) -> WhatIfPrediction:
-    """One station and hour with other weather; what the table does not have stays out.
+    table: ForecastTable,
+    place: tuple[int, int],
+    asked: PredictRequest,
+    known: Provenance,
+    imagine: Imagine,
+) -> Prediction | WhatIfPrediction:
+    """One station and hour as the model tells it: with other weather, or in the second week.
 
+    What the table does not have of the station stays out.
+
+    :param place: of the station and the hour, as :func:`place_ahead` finds it.
     :raises Problem: where the table does not have what is asked, or the model cannot tell.
     """
-    assert asked.weather is not None
-    station, step = _place(table, asked)
-    has = table.flows(station, step)
-    values, weather = imagine(table, station, step, asked.weather.given)
+    station, step = place
+    given = asked.weather.given if asked.weather else None
+    beyond = table.in_second_week(step)
+    has = table.counted(station) if beyond else table.flows(station, step)
+    values, weather = imagine(table, station, step, given)
     pickups, returns = (
         flow(row) if there else None for there, row in zip(has, values.tolist(), strict=True)
     )
-    chances = _stock(table, station, step, asked.bikes, values[:, 0])
-    found = _prediction(table, station, step, (pickups, returns), chances, known)
-    return {**found, "what_if": True, "weather": weather}
+    means = values[:, 0]
+    chances = TOO_FAR if beyond else _stock(table, station, step, asked.bikes, means)
+    when = table.timestamp(step)
+    found = _prediction(table, station, step, when, (pickups, returns), chances, known)
+    if beyond:
+        found["second_week"] = True
+    return found if weather is None else {**found, "what_if": True, "weather": weather}
 
 
 def _place(table: ForecastTable, asked: PredictRequest) -> tuple[int, int]:
@@ -122,15 +154,16 @@ def _prediction(
     table: ForecastTable,
     station: int,
     step: int,
+    when: str,
     flows: tuple[Flow | None, Flow | None],
-    chances: tuple[float | None, float | None, str | None],
+    chances: Chances,
     known: Provenance,
 ) -> Prediction:
     p_empty, p_full, p_reason = chances
     pickups, returns = flows
     return {
         "station_id": table.stations[station].station_id,
-        "timestamp": table.timestamps[step],
+        "timestamp": when,
         "horizon_hours": table.horizon(step),
         "pickups": pickups,
         "returns": returns,
@@ -138,7 +171,7 @@ def _prediction(
         "p_empty": p_empty,
         "p_full": p_full,
         "p_reason": p_reason,
-        **known,
+        **known,  # type: ignore[typeddict-item]  # has no `second_week`, which mypy cannot know
     }
 
 
@@ -148,7 +181,7 @@ def _stock(
     step: int,
     bikes: int | None,
     means: NDArray[np.float64] | None = None,
-) -> tuple[float | None, float | None, str | None]:
+) -> Chances:
     capacity = table.stations[station].capacity
     if bikes is None:
         return None, None, NO_STOCK
@@ -207,9 +240,8 @@ def station_forecast(
 
 
 def explained(table: ForecastTable, found: Prediction, explain: Explain) -> ExplainedPrediction:
-    """A prediction from the table, with its explanation."""
-    step = found["horizon_hours"] - table.horizon(0)
-    why, reason = explain(table, table.station(found["station_id"]), [step])
+    """A prediction with its explanation."""
+    why, reason = explain(table, table.station(found["station_id"]), [found])
     return {**found, "explanation": why[0] if why else None, "explanation_reason": reason}
 
 
@@ -217,8 +249,7 @@ def explained_forecast(
     table: ForecastTable, found: StationForecast, explain: Explain
 ) -> ExplainedForecast:
     """A station's hours from the table, each with its explanation."""
-    steps = [hour["horizon_hours"] - table.horizon(0) for hour in found["forecast"]]
-    why, reason = explain(table, table.station(found["station_id"]), steps)
+    why, reason = explain(table, table.station(found["station_id"]), found["forecast"])
     pairs = zip(found["forecast"], why or repeat(None))
     return {
         **found,

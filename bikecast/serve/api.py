@@ -23,6 +23,7 @@ from bikecast.serve.answers import (
     imagined,
     invalid,
     model_name,
+    place_ahead,
     prediction,
     provenance,
     station_entries,
@@ -35,7 +36,14 @@ from bikecast.serve.headers import Keeping, packed
 from bikecast.serve.known import KnownKeys
 from bikecast.serve.metrics import Metrics
 from bikecast.serve.openapi import description
-from bikecast.serve.problems import INVALID_REQUEST, NO_TABLE, TOO_LARGE, TOO_MANY, Problem
+from bikecast.serve.problems import (
+    INVALID_REQUEST,
+    NO_TABLE,
+    OUTSIDE_TABLE,
+    TOO_LARGE,
+    TOO_MANY,
+    Problem,
+)
 from bikecast.serve.source import KeySource
 from bikecast.serve.stock import DEFAULT_AT, StockQuery, station_stock
 from bikecast.serve.stored import Stored
@@ -266,14 +274,20 @@ def blueprint(
 
     def predicted(asked: ForecastTable, question: PredictRequest, known: Provenance) -> Prediction:
         if question.weather is None:
-            return prediction(asked, question, known)
-        notes = noted()
+            try:
+                return prediction(asked, question, known)
+            except Problem as problem:
+                if problem.kind is not OUTSIDE_TABLE:
+                    raise
+        place, notes = place_ahead(asked, question), noted()
         if notes.what_ifs >= MAX_WHAT_IFS:
             raise Problem(
-                TOO_LARGE, f"more than {MAX_WHAT_IFS} what-ifs at once; send the others apart"
+                TOO_LARGE,
+                f"more than {MAX_WHAT_IFS} what-ifs and hours of the second week at once; "
+                "send the others apart",
             )
         notes.what_ifs += 1
-        return imagined(asked, question, known, what_if.ask)
+        return imagined(asked, place, question, known, what_if.ask)
 
     def item(asked: ForecastTable, known: Provenance, index: int, each: object) -> Any:
         try:

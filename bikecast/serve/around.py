@@ -42,7 +42,7 @@ class Notes:
     :param address: whose limit it counted for, where it counted for an address.
     :param read: its body was read to the end.
     :param stale: it was answered from data that are too old.
-    :param what_ifs: forecasts with other weather that it asked for.
+    :param what_ifs: forecasts that it asked of the model, with other weather or of the second week.
     """
 
     request_id: str

@@ -4,7 +4,9 @@ Where one cannot be had there is a reason in the place of the explanation.
 """
 
 import logging
+import math
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from bikecast.errors import InputError
 from bikecast.explanation import HourExplanation, explain_hours
 from bikecast.serve.stored import FAILED, OTHER_RELEASE, NotNow, Stored
 from bikecast.serve.table import ForecastTable
+from bikecast.serve.types import Flow, HourAhead
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +28,15 @@ class Explainer:
         self._asking = threading.Lock()
 
     def explain(
-        self, table: ForecastTable, station: int, steps: list[int]
+        self, table: ForecastTable, station: int, asked: Sequence[HourAhead]
     ) -> tuple[list[HourExplanation] | None, str | None]:
         """Explanations of some hours, or None and the reason.
 
-        :param station: its place in the table; :param steps: those of its hours.
+        :param station: its place in the table; :param asked: its hours as they are forecast.
         """
         try:
             with self._stored.place():
-                return self._explain(table, station, steps), None
+                return self._explain(table, station, asked), None
         except NotNow as reason:
             return None, str(reason)
         except InputError as error:
@@ -44,10 +47,15 @@ class Explainer:
             return None, FAILED
 
     def _explain(
-        self, table: ForecastTable, station: int, steps: list[int]
+        self, table: ForecastTable, station: int, asked: Sequence[HourAhead]
     ) -> list[HourExplanation]:
         inputs = self._stored.inputs(table.issue, table.stations[station].station_id)
-        hours = np.array([table.horizon(step) - 1 for step in steps])
+        hours = np.array([hour["horizon_hours"] - 1 for hour in asked])
+        means = np.array([[_mean(hour["pickups"]), _mean(hour["returns"])] for hour in asked])
         with self._asking:
             model = self._stored.model(table.issue)
-            return explain_hours(model, inputs, hours, table.values[station, steps, :, 0])
+            return explain_hours(model, inputs, hours, means)
+
+
+def _mean(flow: Flow | None) -> float:
+    return flow["mean"] if flow else math.nan

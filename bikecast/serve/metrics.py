@@ -56,7 +56,8 @@ class Metrics:
         )
         self._what_ifs = Counter(
             "bikecast_what_ifs",
-            "Forecasts asked for with other weather, each of a batch for itself.",
+            "Forecasts asked of the model: with other weather, or in the second week; "
+            "each of a batch for itself.",
             registry=self._registry,
         )
         self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}

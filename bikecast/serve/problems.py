@@ -42,7 +42,7 @@ TOO_MANY: Final = Kind("too-many-requests", "Too many requests", 429)
 INTERNAL: Final = Kind("internal-error", "The service failed", 500)
 NO_TABLE: Final = Kind("no-table", "There is no forecast", 503)
 KEYS_UNKNOWN: Final = Kind("keys-unknown", "The keys are not known", 503)
-WHAT_IF_NOT_NOW: Final = Kind("what-if-not-now", "No what-if at the moment", 503)
+WHAT_IF_NOT_NOW: Final = Kind("what-if-not-now", "The model cannot be asked now", 503)
 
 
 class Problem(Exception):

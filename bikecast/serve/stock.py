@@ -29,15 +29,17 @@ class StockQuery:
     bikes: int | None
 
 
-def step_at(table: ForecastTable, text: str) -> int:
+def step_at(table: ForecastTable, text: str, *, ahead: bool = False) -> int:
     """The place of an hour on the table's second axis.
 
     :param text: a time of day, for the next hour of the table that contains it, or RFC 3339.
+    :param ahead: take hours of the second week as well.
     :raises Problem: for what is neither, or outside the table.
     """
+    step_of = table.step_ahead if ahead else table.step
     try:
         if not (found := _TIME_OF_DAY.fullmatch(text)):
-            return table.step(civil_hour(text, table.zone))
+            return step_of(civil_hour(text, table.zone))
     except Problem as error:
         detail = f"at: {error.detail}, or write a time of day as in {DEFAULT_AT}"
         raise Problem(error.kind, detail) from None

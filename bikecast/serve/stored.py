@@ -24,6 +24,7 @@ NO_DATABASE: Final = "the database does not answer"
 NO_INPUTS: Final = "no inputs are stored of this forecast: wait for the next issue"
 NO_MODEL: Final = "no model is stored of this forecast: wait for the next training"
 NO_SKY: Final = "this forecast was issued without the weather it saw: wait for the next issue"
+ONE_WEEK: Final = "this forecast was issued with what it saw of one week: wait for the next issue"
 OTHER_RELEASE: Final = (
     "another release made the model, with other features: wait for the next training"
 )

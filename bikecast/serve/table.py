@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from bikecast.history import HOUR, civil_hour_exists
 from bikecast.inventory import stock_distribution
-from bikecast.records import QUANTILE_COLUMNS, TARGETS, Issue, Station, System
+from bikecast.records import (
+    KEPT_HORIZON,
+    MAX_HORIZON,
+    QUANTILE_COLUMNS,
+    TARGETS,
+    Issue,
+    Station,
+    System,
+)
 from bikecast.serve.problems import NO_FORECAST, OUTSIDE_TABLE, UNKNOWN_STATION, Problem
 from bikecast.serve.source import Published
 from bikecast.serve.types import Flow
@@ -79,11 +87,40 @@ class ForecastTable:
         step = (hour - self.start) // HOUR
         if 0 <= step < len(self.timestamps):
             return step
-        raise Problem(
+        raise self._outside(hour, self.timestamps[-1])
+
+    def step_ahead(self, hour: datetime) -> int:
+        """The place of a civil hour, as if the second axis went on to the end of the second week.
+
+        :raises Problem: for an hour before the table, or after the second week.
+        """
+        step = (hour - self.start) // HOUR
+        if 0 <= step < len(self.timestamps) or self.in_second_week(step):
+            return step
+        raise self._outside(hour, self.timestamp(KEPT_HORIZON - self.horizon(0)))
+
+    def _outside(self, hour: datetime, last: str) -> Problem:
+        return Problem(
             OUTSIDE_TABLE,
             f"{hour.isoformat()} is outside the forecast, which has the hours from "
-            f"{self.timestamps[0]} to {self.timestamps[-1]}; ask for one of those",
+            f"{self.timestamps[0]} to {last}; ask for one of those",
         )
+
+    def in_second_week(self, step: int) -> bool:
+        """Whether an hour is one of those behind the table that the model can be asked for."""
+        behind = step >= len(self.timestamps)
+        return behind and MAX_HORIZON < self.horizon(step) <= KEPT_HORIZON
+
+    def timestamp(self, step: int) -> str:
+        """An hour of the table or of the second week in RFC 3339."""
+        if step < len(self.timestamps):
+            return self.timestamps[step]
+        return (self.start + step * HOUR).replace(tzinfo=self.zone).isoformat()
+
+    def counted(self, station: int) -> tuple[bool, ...]:
+        """Of each target, whether the station has any forecast of it."""
+        means = self.values[station, :, :, 0]
+        return tuple(bool(np.isfinite(of).any()) for of in means.T)
 
     def horizon(self, step: int) -> int:
         """Hours ahead of ``as_of``, on the civil grid; the hour that starts at it is 1."""

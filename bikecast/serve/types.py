@@ -47,7 +47,8 @@ class PredictRequest(BaseModel):
     """One question.
 
     :param timestamp: RFC 3339, with offset or in the system's local time; the hour that contains
-        it is answered, by default the first hour of the table.
+        it is answered, by default the first hour of the table. Hours of the second week after
+        ``as_of``, which the table lacks, are asked of the model that made it.
     :param bikes: in the station at ``as_of``.
     :param weather: of the hour, for a what-if.
     """
@@ -99,6 +100,8 @@ class Prediction(Provenance):
 
     :param p_empty: probability that the station is empty at the end of the hour; null together
         with ``p_full`` for the reason in ``p_reason``.
+    :param second_week: the hour is none of the table: it is 169 to 336 hours ahead, and the model
+        that made the table was asked for it.
     """
 
     station_id: str
@@ -110,6 +113,7 @@ class Prediction(Provenance):
     p_empty: float | None
     p_full: float | None
     p_reason: str | None
+    second_week: NotRequired[Literal[True]]
 
 
 class UsedWeather(TypedDict):

@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 from bikecast.errors import FileRefused, InputError, UnknownName
 from bikecast.features.inputs import Inputs
 from bikecast.history import History, build_history, build_weather
-from bikecast.records import WEATHER, ImportReport, Issue, Station, System
+from bikecast.records import KEPT_HORIZON, WEATHER, ImportReport, Issue, Station, System
 from bikecast.store import hours, issues, schema
 from bikecast.store.connection import (
     copy_in,
@@ -227,7 +227,7 @@ class Store:
         frame = frame.filter((local < end) | pl.col("issued_at").is_not_null())
         if frame.is_empty():
             return history
-        span = history.known + 8 * 24
+        span = history.known + KEPT_HORIZON + 24
         weather = build_weather(frame, system, history.start, span, hindsight=True)
         return replace(history, weather=weather)
 

@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from bikecast.features import NAMES
 from bikecast.features.inputs import Inputs, pack, unpack
-from bikecast.records import FORECAST_COLUMNS, TARGETS, Issue
+from bikecast.records import FORECAST_COLUMNS, KEPT_HORIZON, TARGETS, Issue
 from bikecast.store.connection import copy_in, copy_numbers, fetch
 from bikecast.store.identity import known_keys
 
@@ -190,6 +190,7 @@ def has_inputs(connection: Connection, issue_id: int) -> bool:
     query = "SELECT packed FROM forecast_inputs WHERE issue_id = %s LIMIT 1"
     if rows := fetch(connection, query, (issue_id,)):
         found = unpack(bytes(rows[0][0]))
-        return found.names == NAMES and found.sky is not None
+        kept = len(found.level) >= KEPT_HORIZON and found.sky is not None
+        return kept and found.names == NAMES
     query = "SELECT NOT EXISTS (SELECT FROM forecast WHERE issue_id = %s)"
     return bool(fetch(connection, query, (issue_id,))[0][0])

@@ -9,7 +9,7 @@ from fakes import doubling, published, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bikecast.cli.predict import _imagined, _print_reasons, _print_what_if, _weather
+from bikecast.cli.predict import _imagined, _print_reasons, _print_week, _print_what_if, _weather
 from bikecast.errors import InputError
 from bikecast.models.portable import unpack
 from bikecast.records import WEATHER_BOUNDS
@@ -82,11 +82,11 @@ def test_weather_that_cannot_be_is_told(words, says):
     assert says in str(caught.value)
 
 
-def imagined(frame, **weather):
+def imagined(frame, step=5, **weather):
     """What a model that doubles with each degree above 1 °C makes of the hour from 5 to 6."""
     made = published()
     table = build_table(dataclasses.replace(made, frame=frame))
-    return _imagined(table, table.index["B"], 5, unpack(doubling()), seen(made)["B"], weather)
+    return _imagined(table, table.index["B"], step, unpack(doubling()), seen(made)["B"], weather)
 
 
 def test_a_what_if_stands_beside_the_forecast(capsys):
@@ -108,8 +108,28 @@ def test_a_what_if_stands_beside_the_forecast(capsys):
     assert "humidity" not in told[-1]
 
 
-def test_a_target_that_is_not_forecast_has_no_what_if():
-    """Where returns are not counted."""
+@pytest.mark.parametrize("step", [5, 173])
+def test_a_target_that_is_not_forecast_has_no_what_if(step):
+    """Where returns are not counted; nor has it one in the second week."""
     frame = published().frame.filter(pl.col("target") == "pickups")
-    rows, _ = imagined(frame, temperature=2.0)
+    rows, _ = imagined(frame, step, temperature=2.0)
     assert [row["target"] for row in rows] == ["pickups"]
+
+
+def test_a_what_if_of_the_second_week_stands_beside_what_the_model_says():
+    """As the table does not have that hour."""
+    rows, _ = imagined(published().frame, 173, temperature=2.0)
+    assert [(row["forecast"]["mean"], row["mean"]) for row in rows] == [(175, 350), (175.5, 351)]
+    assert rows[0]["hour"] == datetime(2018, 7, 23, 5)
+
+
+def test_hours_of_the_second_week_are_marked(capsys):
+    """Below the table of both; where there are none, nothing is said."""
+    rows = [row("pickups", 3.3, 2.0) | {"q10": 1.0, "q90": 6.0}]
+    _print_week("B", False, rows)
+    assert "second week" not in capsys.readouterr().out
+    later = rows[0] | {"hour": datetime(2018, 7, 23), "second_week": True}
+    _print_week("B", False, [*rows, later, later | {"target": "returns"}])
+    told = capsys.readouterr().out
+    assert "Mon 23 Jul 00:00 3.3 (1–6) 3.3 (1–6) From" in " ".join(told.split())
+    assert "From Mon 23 Jul 00:00 on it is the second week" in told

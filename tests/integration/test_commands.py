@@ -128,10 +128,46 @@ def the_forecast_is_asked_for_other_weather(run, plain):
     for row in found["hours"]:
         assert [row[k] for k in ("mean", "q10", "q90")] == list(answer[row["target"]].values())
         assert list(row["forecast"].values()) == list(table[row["target"]].values())
+    the_forecast_is_asked_for_its_second_week(run, plain)
     with pytest.raises(InputError, match="leave --hours and --explain out"):
         run("predict", "SIM001", *words, "--explain")
     with pytest.raises(InputError, match="--at: timestamp 'soon' is not RFC 3339"):
         run("predict", "SIM001", "--at", "soon")
+
+
+def the_forecast_is_asked_for_its_second_week(run, plain):
+    """predict --at behind the table and across its end, and the same over HTTP by a service."""
+    start = datetime.fromisoformat(plain[0]["hour"])
+    far = f"{start + timedelta(hours=170):%Y-%m-%dT%H:%M}"
+    across = ("--at", f"{start + timedelta(hours=166):%Y-%m-%dT%H:%M}", "--hours", "6")
+    told = run("predict", "SIM001", *across)
+    assert "it is the second week, which the table does not have" in told.stdout
+    assert "missing" not in told.stderr
+    hours = json.loads(run("predict", "SIM001", *across, "--json", "--explain").stdout)["hours"]
+    assert [row.get("second_week", False) for row in hours] == [False] * 4 + [True] * 8
+    assert all(row["explanation"]["level"] > 0 for row in hours)
+    what_if = ("--at", far, "--weather", "temperature=1", "--weather", "precipitation=8")
+    found = json.loads(run("predict", "SIM001", *what_if, "--json").stdout)
+    assert found["second_week"] is found["what_if"] is True
+    with opened(read_settings()) as database:
+        current = CurrentTable(StoreSource(database.store, "a"))
+        current.refresh()
+        client = create_app(current, database.settings).test_client()
+        asked = {"station_id": "SIM001", "timestamp": far}
+        answer = client.post("/predict", json=asked).json
+        other = client.post("/predict", json=asked | {"weather": found["weather"]}).json
+    assert answer["second_week"] is True and answer["horizon_hours"] == 171
+    own = [row for row in hours if row["hour"] == str(datetime.fromisoformat(far))]
+    for row, beside in zip(own, found["hours"], strict=True):
+        values = list(answer[row["target"]].values())
+        assert [row[k] for k in ("mean", "q10", "q90")] == values
+        assert list(beside["forecast"].values()) == values
+        assert beside["mean"] == other[row["target"]]["mean"]
+    last = f"{start + timedelta(hours=334):%Y-%m-%dT%H:%M}"
+    cut = run("predict", "SIM001", "--at", last, "--hours", "5")
+    assert "missing: 3 of 5 h are not forecast" in cut.stderr
+    with pytest.raises(InputError, match="outside the forecast"):
+        run("predict", "SIM001", "--at", f"{start + timedelta(hours=336):%Y-%m-%dT%H:%M}")
 
 
 def of_the_model(why):
@@ -227,7 +263,10 @@ def test_a_station_that_the_newest_table_lacks_is_said_so(run, store, files):
     issue = Issue("a", at, at, "m", "1")
     rows = [("SIM001", END, target, *[1.0] * 8) for target in ("pickups", "returns")]
     store.save_issue(issue, pl.DataFrame(rows, schema=list(FORECAST_COLUMNS), orient="row"))
-    assert "Station SIM001" in run("predict", "SIM001").stdout
+    told = run("predict", "SIM001")
+    assert "Station SIM001" in told.stdout and "missing: 23 of 24 h are not" in told.stderr
+    with pytest.raises(InputError, match="cannot be asked for its second week; issue it anew"):
+        run("predict", "SIM001", "--at", f"{END + timedelta(hours=168):%Y-%m-%dT%H:%M}")
     with pytest.raises(InputError, match="older release cannot be explained; issue it anew"):
         run("predict", "SIM001", "--explain")
     with pytest.raises(InputError, match="cannot be asked for other weather; issue it anew"):

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from asking import APART
-from fakes import NEW_YORK, FakeSource, doubling, forecast_rows, published, seen
+from fakes import NEW_YORK, FakeSource, doubling, first_week, forecast_rows, published, seen
 from live import children
 from postgres import database_gone
 
@@ -180,7 +180,7 @@ def test_fake_and_store_hand_out_the_same_table(either_source: TableSource) -> N
     assert table.values.shape == (2, 168, 2, 8)
     assert table.flows(1, 5)[0] == {"mean": 7.0, "lower": 3.5, "upper": 14.0}
     inputs = either_source.inputs(issue, "B")
-    assert inputs is not None and inputs.values.shape == (168, 2, len(inputs.names))
+    assert inputs is not None and inputs.values.shape == (336, 2, len(inputs.names))
     assert inputs.level[5].tolist() == [3.5, 3.75]
     assert either_source.inputs(issue, "never-used") is None
     assert either_source.packed_model(issue) == doubling()
@@ -274,6 +274,42 @@ def test_what_ifs_come_from_what_is_stored(
             assert gone["type"] == "/problems/what-if-not-now" and "database" in gone["detail"]
             assert service.predict(station_id="B")["pickups"]["mean"] == 2.0
         until(lambda: "what_if" in service.predict(station_id="B", weather=warmer))
+
+
+def test_the_second_week_comes_from_what_is_stored(
+    filled: Store, database_url: str, tmp_path: Path
+) -> None:
+    """Of a station that was asked for also while the database is gone; no look-up waits for it."""
+    later = {"timestamp": "2018-07-23T05:00:00-04:00"}
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        found = service.predict(station_id="A.10", **later)
+        assert found["second_week"] is True and found["horizon_hours"] == 174
+        assert found["pickups"]["mean"] == 175.0
+        warmer = service.predict(station_id="A.10", weather={"temperature": 2}, **later)
+        assert warmer["what_if"] is warmer["second_week"] is True
+        assert warmer["pickups"]["mean"] == 350.0
+        with database_gone(database_url):
+            until(lambda: "database" in str(service.client.get("/ready").json()["reasons"]))
+            gone = service.predict(station_id="B", **later)
+            assert gone["type"] == "/problems/what-if-not-now" and "database" in gone["detail"]
+            assert service.predict(station_id="B")["pickups"]["mean"] == 2.0
+        until(lambda: "second_week" in service.predict(station_id="B", **later))
+
+
+def test_of_a_release_that_kept_one_week_there_is_no_second_one(
+    filled: Store, database_url: str, tmp_path: Path
+) -> None:
+    """Until the next issue, which is due at once: `bikecast forecast` takes the table for old."""
+    made, later = published(), {"timestamp": "2018-07-23T05:00:00-04:00"}
+    one = {station: first_week(inputs) for station, inputs in seen(made).items()}
+    issue_id = filled.save_issue(made.issue, made.frame, one, doubling())
+    assert not filled.has_inputs(issue_id)
+    with running(OVER_STORE, database_url, NEW_YORK.system_id, str(tmp_path)) as service:
+        refused = service.predict(station_id="B", **later)
+        assert refused["status"] == 503 and "one week" in refused["detail"]
+        assert service.predict(station_id="B", weather={"temperature": 2})["what_if"] is True
+        assert filled.has_inputs(filled.save_issue(made.issue, made.frame, seen(made), doubling()))
+        until(lambda: "second_week" in service.predict(station_id="B", **later))
 
 
 @pytest.mark.parametrize("system", [NEW_YORK.system_id, ""])

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from city import HEADER, LEGACY, frame, given, old_ride, ride, seen, write
+from city import HEADER, LEGACY, frame, given, hourly_panel, old_ride, ride, seen, write
 from polars.testing import assert_frame_equal
 
 from bikecast.collect import import_panel, import_stations, import_trips, import_weather
@@ -18,7 +18,7 @@ from bikecast.errors import FileRefused, InputError, SchemaTooNew, Unavailable, 
 from bikecast.features import NAMES
 from bikecast.models import MODELS
 from bikecast.models.base import Grid
-from bikecast.records import FORECAST_COLUMNS, Issue, Station, System
+from bikecast.records import FORECAST_COLUMNS, KEPT_HORIZON, Issue, Station, System
 from bikecast.store import Store, ensure_database, issues
 from bikecast.store.connection import fetch, transaction
 from bikecast.store.schema import SCHEMA, script_location
@@ -203,6 +203,21 @@ def test_panel_stations_and_weather(city, tmp_path):
     assert len(city.weather("city")) == 2 and history.weather is not None
     assert history.weather.vintages[0][1][0, 0] == 10
     assert np.isnan(history.weather.at(history.known, np.array([48]))).all()
+
+
+def test_weather_is_known_as_far_as_inputs_are_kept(city, tmp_path):
+    """Where a forecast reaches there: the last hour of the second week, and its day."""
+    import_panel(city, "city", [hourly_panel(tmp_path, "A", datetime(2021, 4, 1), 48, 1)])
+    sky = tmp_path / "weather.csv"
+    sky.write_text(
+        "time,issued_at,temperature_2m,precipitation,wind_speed_10m\n"
+        "2021-04-17T03:00,2021-04-02T12:00,20,0,5\n2021-04-17T05:00,2021-04-02T12:00,21,0,5\n"
+    )
+    assert import_weather(city, "city", [sky])[0].rows_used == 2
+    history = city.history("city")
+    last = history.known + KEPT_HORIZON - 1
+    known = history.weather.at(history.known, np.array([last, last + 2]))
+    assert known[:, 0].tolist() == [20, 21]
 
 
 def test_an_issue_is_kept_until_three_newer_ones_came(city, rows, tmp_path):

@@ -9,12 +9,13 @@ import pytest
 
 from bikecast.collect import import_panel, import_stations
 from bikecast.errors import InputError, OtherRelease
+from bikecast.features.inputs import pack as pack_inputs
 from bikecast.forecast import issue_forecast, open_stations
 from bikecast.models import MODELS, boosted, learned
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack
 from bikecast.promote import promote, rollback, validate
-from bikecast.records import MAX_HORIZON, System
+from bikecast.records import KEPT_HORIZON, MAX_HORIZON, System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.simulate import simulate_city
 from bikecast.store.connection import fetch, transaction
@@ -94,12 +95,24 @@ def table_is_as_designed(city, registry):
     assert len(frame) == 3 * MAX_HORIZON * 2
     again = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
     assert again == issue
-    assert city.inputs(issue.issue_id, "SIM001").values.shape[:2] == (MAX_HORIZON, 2)
+    assert city.inputs(issue.issue_id, "SIM001").values.shape[:2] == (KEPT_HORIZON, 2)
     # As a release that kept no inputs has left it.
     with transaction(city.url) as connection:
         fetch(connection, "DELETE FROM forecast_inputs")
     anew = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
     assert anew.issue_id > issue.issue_id and city.has_inputs(anew.issue_id)
+    # As one that kept the first week alone has left it.
+    with transaction(city.url) as connection:
+        for station in ("SIM001", "SIM002", "SIM003"):
+            kept = city.inputs(anew.issue_id, station)
+            one = replace(kept, values=kept.values[:168], level=kept.level[:168])
+            query = """
+                UPDATE forecast_inputs SET packed = %s FROM station s
+                WHERE s.station_key = forecast_inputs.station_key AND s.station_id = %s
+                """
+            fetch(connection, query, (pack_inputs(one), station))
+    again = issue_forecast(city, registry, "city", NOW + timedelta(hours=1))
+    assert again.issue_id > anew.issue_id and city.has_inputs(again.issue_id)
     made_by = pack(registry.load(registry.get(PRODUCTION)))
     assert city.packed_model(anew.issue_id) == city.packed_model(issue.issue_id) == made_by
 

@@ -204,6 +204,37 @@ def test_intervals_cover_what_they_say(model):
 
 
 @pytest.mark.parametrize("history", [HISTORY, with_weather(HISTORY)], ids=["bare", "weather"])
+def test_rows_that_were_kept_give_the_forecast(model, history):
+    """Of every hour of a part of a day, which is not reconciled, also of a model taken back."""
+    inputs = model.inputs(history, ORIGINS[1:2], 8)
+    rows = inputs.values.reshape(-1, len(NAMES)), inputs.level.ravel()
+    wanted = model.predict(history, ORIGINS[1:2], 8)
+    for made in (model, unpack(pack(model))):
+        found = made.forecasts(*rows)
+        assert found.mean == pytest.approx(wanted.mean.ravel(), rel=1e-4)
+        quantiles = wanted.quantiles.reshape(-1, len(QUANTILES))
+        assert (found.quantiles != quantiles).mean() < 0.02
+        assert np.abs(found.quantiles - quantiles).max() <= 1
+
+
+@pytest.mark.parametrize("origin", [ORIGINS[1], HISTORY.known])
+@pytest.mark.parametrize("ahead", [168, 400])
+def test_the_second_week_is_forecast_from_what_was_known(model, origin, ahead):
+    """Every hour of it, soundly; nothing after the origin matters, whatever weather is forecast."""
+    history = with_weather(HISTORY, ahead)
+    before, after = (
+        model.inputs(h, np.array([origin]), 336) for h in (history, mutated_after(history, origin))
+    )
+    assert np.array_equal(before.values, after.values, equal_nan=True)
+    assert np.array_equal(before.level, after.level)
+    found = model.forecasts(before.values.reshape(-1, len(NAMES)), before.level.ravel())
+    assert np.isfinite(found.mean).all() and (found.quantiles >= 0).all()
+    assert (np.diff(found.quantiles, axis=-1) >= 0).all()
+    first, second = found.mean.reshape(2, -1)
+    assert 0.6 < second.mean() / first.mean() < 1.6
+
+
+@pytest.mark.parametrize("history", [HISTORY, with_weather(HISTORY)], ids=["bare", "weather"])
 def test_an_explanation_takes_the_level_to_the_forecast(model, history):
     """The level times all factors is the mean, of every row that was kept of it."""
     inputs = model.inputs(history, ORIGINS[1:2], 8)

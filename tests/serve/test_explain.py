@@ -61,6 +61,15 @@ def explainer_of(source):
     return Explainer(Stored(current)), current.table
 
 
+def hours(table, *steps):
+    """Some hours of the first station as they are forecast."""
+    found = [(step, *table.flows(0, step)) for step in steps]
+    return [
+        {"horizon_hours": table.horizon(step), "pickups": pickups, "returns": returns}
+        for step, pickups, returns in found
+    ]
+
+
 def test_a_prediction_is_explained_where_that_is_asked_for(client):
     """The level times the factors is the forecast; all else is as without."""
     plain = client.post("/predict", json={"station_id": "B", "timestamp": "2018-07-16T05:00"}).json
@@ -112,7 +121,7 @@ def test_hours_count_from_the_end_of_the_data():
         replace(made, frame=made.frame.filter(pl.col("hour") != datetime(2018, 3, 11, 2)))
     )
     assert table.issue == lacking.issue
-    found, _ = explainer.explain(lacking, 0, [0, 1, 3])
+    found, _ = explainer.explain(lacking, 0, hours(lacking, 0, 1, 3))
     assert [f["pickups"]["level"] for f in found] == [1.0, 1.5, 2.5]
 
 
@@ -158,12 +167,12 @@ def test_a_model_is_taken_from_the_database_once_per_issue():
     explainer, table = explainer_of(source)
     newer = replace(table, issue=replace(table.issue, issue_id=2))
     for asked, loads in ((table, 1), (table, 1), (newer, 2), (newer, 2)):
-        assert explainer.explain(asked, 0, [0])[1] is None and source.asked == loads
+        assert explainer.explain(asked, 0, hours(asked, 0))[1] is None and source.asked == loads
     source.found["model"] = fails(OSError("no route"))
-    assert explainer.explain(newer, 0, [0])[1] is None
-    assert explainer.explain(table, 0, [0]) == (None, stored.NO_DATABASE)
+    assert explainer.explain(newer, 0, hours(newer, 0))[1] is None
+    assert explainer.explain(table, 0, hours(table, 0)) == (None, stored.NO_DATABASE)
     source.found.clear()
-    assert explainer.explain(table, 0, [0])[1] is None
+    assert explainer.explain(table, 0, hours(table, 0))[1] is None
 
 
 def test_explanations_leave_threads_for_look_ups():
@@ -180,16 +189,17 @@ def test_explanations_leave_threads_for_look_ups():
     seen = source.inputs(table.issue, "B")
     source.found["inputs"] = slow
     waiting = [
-        threading.Thread(target=explainer.explain, args=(table, 1, [0])) for _ in range(AT_ONCE)
+        threading.Thread(target=explainer.explain, args=(table, 1, hours(table, 0)))
+        for _ in range(AT_ONCE)
     ]
     for thread in waiting:
         thread.start()
         assert held.acquire(timeout=30)
-    assert explainer.explain(table, 1, [0]) == (None, stored.BUSY)
+    assert explainer.explain(table, 1, hours(table, 0)) == (None, stored.BUSY)
     hold.set()
     for thread in waiting:
         thread.join(30)
-    assert explainer.explain(table, 1, [0])[1] is None
+    assert explainer.explain(table, 1, hours(table, 0))[1] is None
 
 
 EXPLAIN = """

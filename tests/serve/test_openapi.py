@@ -18,6 +18,7 @@ from bikecast.serve.problems import Kind
 
 MakeClient = Callable[..., FlaskClient]
 QUESTION = {"station_id": "B"}
+LATER = {"timestamp": "2018-07-25T05:00:00Z"}
 
 ASKED: list[tuple[str, str, Any]] = [
     ("get", "/health", None),
@@ -58,6 +59,10 @@ ASKED: list[tuple[str, str, Any]] = [
     ("post", "/predict", QUESTION | {"timestamp": "tomorrow"}),
     ("post", "/predict", QUESTION | {"timestamp": "2018-11-04T01:00:00"}),
     ("post", "/predict", QUESTION | {"timestamp": "2030-01-01T00:00:00Z"}),
+    ("post", "/predict", QUESTION | LATER),
+    ("post", "/predict?explain=true", QUESTION | LATER),
+    ("post", "/predict", QUESTION | LATER | {"weather": {"temperature": 2}}),
+    ("post", "/predict/batch", {"predictions": [QUESTION | LATER]}),
     ("post", "/predict/batch", {"predictions": [QUESTION, {"station_id": "nobody"}, 7]}),
     ("post", "/predict/batch", {"predictions": [QUESTION | {"weather": {"temperature": 2}}]}),
     ("post", "/predict/batch", {"predictions": 7}),

@@ -147,7 +147,7 @@ def test_in_a_batch_each_is_answered_on_its_own(client):
     assert found[0] == ask(client).json
     assert found[1] == client.post("/predict", json=one).json
     assert found[2]["type"] == "/problems/unknown-station"
-    assert [f.get("what_if") for f in found[3:]] == [True] * (MAX_WHAT_IFS - 2) + [None] * 2
+    assert [f.get("what_if") for f in found[3:]] == [True] * (MAX_WHAT_IFS - 1) + [None]
     assert found[-1]["type"] == "/problems/too-large" and found[-1]["status"] == 413
 
 
