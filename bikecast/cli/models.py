@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bikecast.cli.history import history
 from bikecast.cli.open import Opened, chosen_system, commit, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
 from bikecast.config import read_settings, seconds
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from bikecast.promote import Verdict
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
+model.command("history", epilog="Example: bikecast model history --at 2026-11-02T08:00")(history)
 
 AGAIN_AFTER = 5.0  # seconds, where what a forecast needs does not answer
+LOOK_EVERY = 15.0  # seconds between two looks at what is in production
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SystemId = Annotated[
@@ -55,7 +58,7 @@ def train(
         if promote:
             from bikecast.promote import promote as do_promote
 
-            verdict = do_promote(database.registry, version.version, rmse_limit)
+            verdict = do_promote(database.production, version.version, rmse_limit)
             version = verdict.version
             if not as_json:
                 print_verdict(verdict)
@@ -89,7 +92,8 @@ def forecast(
 ) -> None:
     """Issue the forecast table with the model in production.
 
-    Where it repeats and the database or MLflow does not answer, it tries again after 5 s.
+    Where it repeats, another version in production is noticed within 15 s and issued at once. Where
+    the database or MLflow does not answer, it tries again after 5 s.
 
     Example: bikecast forecast --every 10m
     """
@@ -104,9 +108,28 @@ def forecast(
             print_issue(issue_now(database, chosen), as_json)
         failed: BikecastError | None = None
         while pause is not None:
+            seen = _in_production(database)
             failed = _round(database, chosen, as_json, failed)
             # A refresher outlives what it depends on, and is there soon after it is back.
-            time.sleep(min(pause, AGAIN_AFTER) if isinstance(failed, Unavailable) else pause)
+            wait = min(pause, AGAIN_AFTER) if isinstance(failed, Unavailable) else pause
+            _wait(database, wait, seen)
+
+
+def _wait(database: Opened, pause: float, seen: str) -> None:
+    """Until the next round, or until another version is in production than before the last."""
+    until = time.monotonic() + pause
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_EVERY))
+        if left > LOOK_EVERY and _in_production(database) not in ("", seen):
+            return
+
+
+def _in_production(database: Opened) -> str:
+    """The version in production; empty where that cannot be asked, as the next round will say."""
+    try:
+        return database.registry.in_production()
+    except BikecastError:
+        return ""
 
 
 def _round(
@@ -115,6 +138,8 @@ def _round(
     """Issue and print; or what failed, which is told where the round before said another thing."""
     try:
         print_issue(issue_now(database, system_id), as_json)
+        # Whoever moves it in MLflow itself is found out soon.
+        database.production.notice()
     except BikecastError as error:
         if str(error) != str(before):
             errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -178,28 +203,34 @@ def validate(
         raise typer.Exit(1)
 
 
-@model.command(epilog="Example: bikecast model promote challenger")
+@model.command(epilog='Example: bikecast model promote challenger --why "winter is in the data"')
 def promote(
-    which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
+    which: Which = "challenger",
+    rmse_limit: RmseLimit = None,
+    why: Annotated[
+        str, typer.Option(help="The reason, for good; by default the gate's figures.")
+    ] = "",
+    as_json: Json = False,
 ) -> None:
-    """Put a version that passes the gate into production."""
+    """Put a version that passes the gate into production, and write down who did so and why."""
     from bikecast.promote import promote as do_promote
 
     with opened(read_settings()) as database:
-        verdict = do_promote(database.registry, which, rmse_limit)
+        verdict = do_promote(database.production, which, rmse_limit, why)
     if as_json:
         print_json(dataclasses.asdict(verdict) | {"passed": verdict.passed})
     else:
         print_verdict(verdict)
 
 
-@model.command(epilog="Example: bikecast model rollback")
-def rollback(as_json: Json = False) -> None:
-    """Put the version that production replaced back into production."""
-    from bikecast.promote import rollback as do_rollback
-
+@model.command(epilog='Example: bikecast model rollback --why "forecasts of the night are off"')
+def rollback(
+    why: Annotated[str, typer.Option(help="The reason, for good.")] = "rollback",
+    as_json: Json = False,
+) -> None:
+    """Put the version that production replaced back; a second time the one before that."""
     with opened(read_settings()) as database:
-        version = do_rollback(database.registry)
+        version = database.production.rollback(why)
     if as_json:
         print_json(dataclasses.asdict(version))
     else:

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -184,6 +184,12 @@ class Registry:
             return self.get(which)
         except UnknownName:
             return None
+
+    def in_production(self) -> str:
+        """The number of the version in production, empty for none: one short question."""
+        with self._reaching(), suppress(UnknownName):
+            return str(self._registered(PRODUCTION).version)
+        return ""
 
     def _registered(self, which: str) -> Registered:
         try:
