@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from bikecast.errors import BikecastError, DiskFull, Locked, Refused, Unavailable
+from bikecast.evaluation.card import Card
 from bikecast.records import ModelVersion, Promotion
 from bikecast.registry import PRODUCTION, Registry
 from bikecast.store.promotions import PromotionBook, Turn
@@ -84,18 +85,26 @@ class Production:
         with suppress(Locked), self.book.turn() as turn:
             self._noticed(turn)
 
+    def card(self, version: ModelVersion) -> Card:
+        """All that is known of a version, who put it into production included."""
+        return self.registry.card(version, made(self.book.all()))
+
     def _move(
         self, turn: Turn, kind: str, now: ModelVersion | None, to: ModelVersion, why: str
     ) -> ModelVersion:
         turn.add(kind, number(now), to.version, who=self.who, why=why, system_id=to.system_id)
         put = self.registry.put_in_production if kind == PROMOTE else self.registry.put_back
         try:
-            return put(to)
+            moved = put(to)
         except BikecastError:
             # Where the registry can still be asked, the book is right at once.
             with suppress(BikecastError):
                 self._noticed(turn)
             raise
+        # The page that stands with its run; `bikecast model show` tells the same at any time.
+        with suppress(BikecastError):
+            self.registry.keep_card(moved, made(turn.all()))
+        return moved
 
     def _noticed(self, turn: Turn) -> ModelVersion | None:
         """What is in production, which is what the book says from now on."""
@@ -143,6 +152,8 @@ def former(moves: tuple[Promotion, ...]) -> str:
     line: list[str] = []
     for move in made(moves):
         line = line or [move.from_version]
+        if move.to_version in ("", line[-1]):
+            continue  # out of production, and back into it
         if move.kind != PROMOTE and line[-2:-1] == [move.to_version]:
             line.pop()
         elif move.kind == ROLLBACK:

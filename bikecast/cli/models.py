@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bikecast.cli.card import Json, Which, print_version, show
 from bikecast.cli.history import history
 from bikecast.cli.open import Opened, chosen_system, commit, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from bikecast.promote import Verdict
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
+model.command("show", epilog="Example: bikecast model show production --html card.html")(show)
 model.command("history", epilog="Example: bikecast model history --at 2026-11-02T08:00")(history)
 
 AGAIN_AFTER = 5.0  # seconds, where what a forecast needs does not answer
 LOOK_EVERY = 15.0  # seconds between two looks at what is in production
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SystemId = Annotated[
     str, typer.Option("--system", help="The system (city); may be left out where there is one.")
 ]
@@ -31,7 +32,6 @@ RmseLimit = Annotated[
     float | None,
     typer.Option(help="RMSE in bikes per station-hour that must not be exceeded.", min=0),
 ]
-Which = Annotated[str, typer.Argument(help="A version's number, `challenger` or `production`.")]
 
 
 def train(
@@ -175,17 +175,6 @@ def _figures(version: ModelVersion) -> list[str]:
     return [f"{own[s]:.3f}" if s in own else "–" for s in ("mae", "rmse")]
 
 
-@model.command(epilog="Example: bikecast model show production")
-def show(which: Which = "production", as_json: Json = False) -> None:
-    """Show a version with the scores of all models on its gate's hours."""
-    with opened(read_settings()) as database:
-        version = database.registry.get(which)
-    if as_json:
-        print_json(dataclasses.asdict(version))
-    else:
-        print_version(version)
-
-
 @model.command(epilog="Example: bikecast model validate challenger --rmse-limit 4")
 def validate(
     which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
@@ -235,21 +224,6 @@ def rollback(
         print_json(dataclasses.asdict(version))
     else:
         print_version(version)
-
-
-def print_version(version: ModelVersion) -> None:
-    """A version and the scores of every model on the same hours."""
-    alias = f" ({', '.join(version.aliases)})" if version.aliases else ""
-    output.print(
-        f"version {version.version}{alias}: {version.model} of {version.system_id}, "
-        f"trained until {version.trained_until}"
-    )
-    names = sorted({s for scores in version.scores.values() for s in scores})
-    rows = [
-        [entry, *(f"{scores[n]:.4f}" if n in scores else "–" for n in names)]
-        for entry, scores in version.scores.items()
-    ]
-    print_table("Scores on the same recent hours", ["model", *names], rows)
 
 
 def print_verdict(verdict: "Verdict") -> None:
