@@ -19,8 +19,9 @@ from bikecast.store.promotions import PromotionBook, Turn
 
 PROMOTE: Final = "promote"
 ROLLBACK: Final = "rollback"
-NOTICED: Final = "noticed"
+DONE: Final = "done"
 UNDONE: Final = "undone"
+NOTICED: Final = "noticed"
 
 BEFORE_THE_BOOK: Final = "it was in production before moves were written down"
 BY_OTHER_MEANS: Final = "production was found to have been moved by other means"
@@ -92,7 +93,8 @@ class Production:
     def _move(
         self, turn: Turn, kind: str, now: ModelVersion | None, to: ModelVersion, why: str
     ) -> ModelVersion:
-        turn.add(kind, number(now), to.version, who=self.who, why=why, system_id=to.system_id)
+        words = {"who": self.who, "why": why, "system_id": to.system_id}
+        turn.add(kind, number(now), to.version, **words)
         put = self.registry.put_in_production if kind == PROMOTE else self.registry.put_back
         try:
             moved = put(to)
@@ -101,8 +103,9 @@ class Production:
             with suppress(BikecastError):
                 self._noticed(turn)
             raise
-        # The page that stands with its run; `bikecast model show` tells the same at any time.
+        # It is moved, whatever fails now; `bikecast model show` makes the card anew at any time.
         with suppress(BikecastError):
+            turn.add(DONE, number(now), to.version, **words)
             self.registry.keep_card(moved, made(turn.all()))
         return moved
 
@@ -139,7 +142,7 @@ def made(moves: tuple[Promotion, ...]) -> list[Promotion]:
     for move in moves:
         if move.kind == UNDONE:
             kept.pop()  # it says so of the one before it
-        else:
+        elif move.kind != DONE:
             kept.append(move)
     return kept
 

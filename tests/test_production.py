@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bikecast.production import NOTICED, PROMOTE, ROLLBACK, UNDONE, at, former, made
+from bikecast.production import DONE, NOTICED, PROMOTE, ROLLBACK, UNDONE, at, former, made
 from bikecast.records import Promotion
 
 MIDNIGHT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -43,6 +43,7 @@ UP_TO_3 = ((PROMOTE, "", "1"), (PROMOTE, "1", "2"), (PROMOTE, "2", "3"))
         ((*UP_TO_3, (NOTICED, "3", ""), (PROMOTE, "", "3")), "2"),
         # What did not come through is as if it had never been wanted.
         ((*UP_TO_3, (PROMOTE, "3", "4"), (UNDONE, "4", "3")), "2"),
+        ((*UP_TO_3, (DONE, "2", "3"), (ROLLBACK, "3", "2"), (DONE, "3", "2")), "1"),
         # The book began late; only the registry knew what was before.
         (((NOTICED, "1", "2"),), "1"),
         (((NOTICED, "", "2"), (ROLLBACK, "2", "1")), ""),
