@@ -68,8 +68,7 @@ class Production:
         with self.book.turn() as turn:
             self._noticed(turn)
             now = self.registry.get(PRODUCTION)
-            # Moves of before the book are known to the registry alone.
-            before = former(turn.all()) or now.previous
+            before = former(turn.all(), now.previous)
             if not before:
                 raise Refused(
                     f"version {now.version} is the first in production",
@@ -147,10 +146,13 @@ def made(moves: tuple[Promotion, ...]) -> list[Promotion]:
     return kept
 
 
-def former(moves: tuple[Promotion, ...]) -> str:
+def former(moves: tuple[Promotion, ...], previous: str = "") -> str:
     """The version before the one in production, as the way back goes; empty for none.
 
     What was gone back from is on nobody's way back, so that a second rollback goes on.
+
+    :param previous: what the registry says that production replaced, which counts where it was
+        before anything was written down.
     """
     line: list[str] = []
     for move in made(moves):
@@ -164,7 +166,9 @@ def former(moves: tuple[Promotion, ...]) -> str:
         else:
             line.append(move.to_version)
     known = [version for version in line if version]
-    return known[-2] if len(known) > 1 else ""
+    if len(known) > 1:
+        return known[-2]
+    return "" if any(previous in (m.from_version, m.to_version) for m in moves) else previous
 
 
 def at(moves: tuple[Promotion, ...], moment: datetime) -> Promotion | None:

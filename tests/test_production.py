@@ -54,6 +54,16 @@ def test_the_way_back(moves: tuple[tuple[str, str, str], ...], before: str) -> N
     assert former(book(*moves)) == before
 
 
+def test_what_was_before_the_book_is_known_to_the_registry_alone() -> None:
+    """Until the way back has left it behind: nothing of the book is gone back to twice."""
+    late = ((NOTICED, "2", "3"), (ROLLBACK, "3", "2"))
+    assert former(book(*late[:1]), "2") == "2"
+    assert former(book(*late), "1") == "1"
+    assert former(book(*late, (ROLLBACK, "2", "1")), "") == ""
+    assert former(book(*late, (ROLLBACK, "2", "1")), "3") == ""
+    assert former((), "1") == "1"
+
+
 @given(st.lists(st.sampled_from("123456"), min_size=1, max_size=12))
 def test_the_way_back_ends(versions: list[str]) -> None:
     """Whatever was promoted in whichever order, each rollback leads to one that was in use."""

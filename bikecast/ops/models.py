@@ -24,16 +24,14 @@ def rollback_model(site: Site, target: Target) -> str:
     try:
         said = _ask(site)
     except BikecastError as error:
-        no = isinstance(error, CommandFailed) and error.code == Refused.exit_code
-        failed = Refused(error.what) if no else error
-        failed.what = (
-            f"riders have {target.release}, but its model was not taken back: {error.what}"
-        )
-        failed.hint = (
+        error.what = f"riders have {target.release}, but its model was not taken back: {error.what}"
+        error.hint = (
             f'`inv exec "model rollback" --of refresher --env {site.env.name}` takes the model '
             "alone; another `inv rollback` would take the service one release further back"
         )
-        raise failed from error
+        if isinstance(error, CommandFailed) and error.code == Refused.exit_code:
+            raise Refused(error.what, hint=error.hint) from error
+        raise
     version = str(json.loads(said)["version"])
     if version:
         site.say(f"version {version} of the model is in production, and in use within a minute")
