@@ -6,12 +6,14 @@ the table as well, whose hours are asked for too seldom to be forecast before.
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 
+from bikecast.errors import DiskFull
 from bikecast.features import NAMES, Features, sky_ahead
 from bikecast.features.inputs import Inputs, inputs_of
 from bikecast.history import History
@@ -27,7 +29,13 @@ OPEN_HOURS = 28 * 24
 log = logging.getLogger(__name__)
 
 
-def issue_forecast(store: Store, registry: Registry, system_id: str, now: datetime) -> Issue:
+def issue_forecast(
+    store: Store,
+    registry: Registry,
+    system_id: str,
+    now: datetime,
+    room_later: Callable[[DiskFull], bool] = lambda error: False,
+) -> Issue:
     """Forecast from the end of the data with the model in production, and store the table.
 
     Stations that saw no bike in the last four weeks are taken for closed and left out.
@@ -36,6 +44,9 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
     inputs as this release keeps them, which a table of an older one has not.
 
     :param now: wall clock with time zone; becomes ``issued_at``.
+    :param room_later: asked where the database has no room for what was forecast, which took long;
+        it waits as it likes, and says whether to try to store the same once more.
+    :raises DiskFull: where it says no.
     """
     version = registry.get(PRODUCTION)
     zone = ZoneInfo(store.system(system_id).timezone)
@@ -60,7 +71,14 @@ def issue_forecast(store: Store, registry: Registry, system_id: str, now: dateti
     ids = open_stations(history)
     inputs = _inputs(model.inputs(history, origin, KEPT_HORIZON), history, ids)
     rows = frame.filter(pl.col("station_id").is_in(ids))
-    store.save_issue(issue, rows, inputs, packed(model))
+    kept = issue, rows, inputs, packed(model)
+    while True:
+        try:
+            store.save_issue(*kept)
+            break
+        except DiskFull as error:
+            if not room_later(error):
+                raise
     saved = store.newest_issue(system_id)
     assert saved is not None
     return saved

@@ -1,9 +1,9 @@
-"""From challenger to production, and back: a gate that reads scores, and two moves."""
+"""From challenger to production: a gate that reads scores, and a move."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-from bikecast.errors import DiskFull, Refused, Unavailable
+from bikecast.errors import Refused
+from bikecast.production import Production
 from bikecast.records import ModelVersion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
@@ -86,13 +86,19 @@ def _at_most(name: str, value: float, bound: float, *, strict: bool) -> Check:
 
 
 def promote(
-    registry: Registry, which: str = CHALLENGER, rmse_limit: float | None = None
+    production: Production,
+    which: str = CHALLENGER,
+    rmse_limit: float | None = None,
+    why: str = "",
 ) -> Verdict:
-    """Put a version that passes the gate into production.
+    """Put a version that passes the gate into production, and write down who did so and why.
 
+    :param why: by default the gate's figures.
     :raises Refused: where it does not pass; :raises OtherRelease: where this release cannot ask
         it; :raises Unavailable, DiskFull: where its file cannot be had. Nothing is changed then.
     """
+    registry = production.registry
+    champion = registry.find(PRODUCTION)
     verdict = validate(registry, which, rmse_limit)
     if not verdict.passed:
         failed = "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks if not c.passed)
@@ -101,22 +107,5 @@ def promote(
             hint="`bikecast model show` has all scores",
         )
     registry.load(verdict.version)
-    return Verdict(registry.put_in_production(verdict.version), verdict.checks)
-
-
-def rollback(registry: Registry) -> ModelVersion:
-    """Put the version that production replaced back.
-
-    :raises Refused: where production replaced none; :raises OtherRelease: where this release
-        cannot ask that version, and production stays as it is.
-    """
-    now = registry.get(PRODUCTION)
-    if not now.previous:
-        raise Refused(
-            f"version {now.version} is the first in production", hint="train and promote another"
-        )
-    earlier = registry.get(now.previous)
-    # A file that cannot be had now says nothing against it, and must not keep a worse one.
-    with suppress(DiskFull, Unavailable):
-        registry.load(earlier)
-    return registry.put_back(earlier)
+    why = why or "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks)
+    return Verdict(production.put(verdict.version, why, champion), verdict.checks)

@@ -10,6 +10,7 @@ import numpy as np
 
 from bikecast.errors import InputError
 from bikecast.evaluation import backtest, score_overall
+from bikecast.evaluation.detail import Parts, detail, parts
 from bikecast.history import History, Ints
 from bikecast.models import MODELS
 from bikecast.models.base import Forecaster, Grid, Prediction
@@ -104,10 +105,13 @@ def train(
     rows = QUICK_ROWS if quick else ROWS
     makers = contenders(registry, history, start)
     judged: dict[str, dict[str, float]] = {}
+    seen: dict[str, Parts] = {}
     for i, (name, make) in enumerate(makers.items()):
         progress(i, len(makers) + 1, f"backtest of {name}")
         try:
-            judged[name] = judge(replace(history, weather=None), make, start, days, rows)
+            judged[name], seen[name] = judge(
+                replace(history, weather=None), make, start, days, rows
+            )
         except InputError:
             # A champion of another release cannot be asked any more.
             if name != CHAMPION:
@@ -117,7 +121,7 @@ def train(
     if champion and CHAMPION not in judged and champion.model in judged:
         # It has seen the window, or is of another release: its recipe, fitted before the window,
         # stands for it.
-        judged[CHAMPION] = judged[champion.model]
+        judged[CHAMPION], seen[CHAMPION] = judged[champion.model], seen[champion.model]
     progress(len(makers), len(makers) + 1, f"fit of {best}")
     forecaster = MODELS[best]()
     forecaster.fit(history, replace(SERVING_GRID, rows=rows))
@@ -131,6 +135,7 @@ def train(
         data_hash=data_hash(history),
         commit=commit,
         pictures={"scores.png": picture(judged)},
+        detail=detail({n: p for n, p in seen.items() if n in (best, "naive", CHAMPION)}, best),
     )
     return registry.register(forecaster, run)
 
@@ -144,11 +149,16 @@ def contenders(registry: Registry, history: History, start: datetime) -> dict[st
     return found
 
 
-def judge(history: History, make: Make, start: datetime, days: int, rows: int) -> dict[str, float]:
-    """A contender's scores on the window, fitted once before it, from as many rows as later."""
+def judge(
+    history: History, make: Make, start: datetime, days: int, rows: int
+) -> tuple[dict[str, float], Parts]:
+    """A contender's scores on the window, in all and by part of it.
+
+    It is fitted once before it, from as many rows as later.
+    """
     grid = replace(GATE_GRID, rows=rows)
     frame = backtest(history, make, start=start, days=days, grid=grid, refit_days=days)
-    return score_overall(frame, history)
+    return score_overall(frame, history), parts(frame, history)
 
 
 def picture(judged: dict[str, dict[str, float]]) -> Any:

@@ -2,25 +2,30 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bikecast.cli.card import Json, Which, print_version, show
+from bikecast.cli.history import history
 from bikecast.cli.open import Opened, chosen_system, commit, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
 from bikecast.config import read_settings, seconds
-from bikecast.errors import BikecastError, Unavailable
+from bikecast.errors import BikecastError, DiskFull, Unavailable
 from bikecast.records import Issue, ModelVersion
 
 if TYPE_CHECKING:
     from bikecast.promote import Verdict
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
+model.command("show", epilog="Example: bikecast model show production --html card.html")(show)
+model.command("history", epilog="Example: bikecast model history --at 2026-11-02T08:00")(history)
 
-AGAIN_AFTER = 5.0  # seconds, where what a forecast needs does not answer
+AGAIN_AFTER = 5.0  # seconds, where what a forecast needs does not answer, or has no room
+LOOK_EVERY = 15.0  # seconds between two looks at what is in production
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SystemId = Annotated[
     str, typer.Option("--system", help="The system (city); may be left out where there is one.")
 ]
@@ -28,7 +33,6 @@ RmseLimit = Annotated[
     float | None,
     typer.Option(help="RMSE in bikes per station-hour that must not be exceeded.", min=0),
 ]
-Which = Annotated[str, typer.Argument(help="A version's number, `challenger` or `production`.")]
 
 
 def train(
@@ -55,7 +59,7 @@ def train(
         if promote:
             from bikecast.promote import promote as do_promote
 
-            verdict = do_promote(database.registry, version.version, rmse_limit)
+            verdict = do_promote(database.production, version.version, rmse_limit)
             version = verdict.version
             if not as_json:
                 print_verdict(verdict)
@@ -89,7 +93,8 @@ def forecast(
 ) -> None:
     """Issue the forecast table with the model in production.
 
-    Where it repeats and the database or MLflow does not answer, it tries again after 5 s.
+    Where it repeats, another version in production is noticed within 15 s and issued at once. Where
+    the database or MLflow does not answer, or a disk is full, it tries again after 5 s.
 
     Example: bikecast forecast --every 10m
     """
@@ -102,31 +107,83 @@ def forecast(
         chosen = chosen_system(database.store, system or database.settings.system)
         if pause is None:
             print_issue(issue_now(database, chosen), as_json)
-        failed: BikecastError | None = None
+        said = _Said()
         while pause is not None:
-            failed = _round(database, chosen, as_json, failed)
+            seen = _in_production(database)
+            well = _round(database, chosen, as_json, pause, said)
             # A refresher outlives what it depends on, and is there soon after it is back.
-            time.sleep(min(pause, AGAIN_AFTER) if isinstance(failed, Unavailable) else pause)
+            _wait(database, pause if well else min(pause, AGAIN_AFTER), seen)
 
 
-def _round(
-    database: Opened, system_id: str, as_json: bool, before: BikecastError | None
-) -> BikecastError | None:
-    """Issue and print; or what failed, which is told where the round before said another thing."""
+def _wait(database: Opened, pause: float, seen: str) -> None:
+    """Until the next round, or until another version is in production than before the last."""
+    until = time.monotonic() + pause
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_EVERY))
+        if left > LOOK_EVERY and _in_production(database) not in ("", seen):
+            return
+
+
+def _in_production(database: Opened) -> str:
+    """The version in production; empty where that cannot be asked, as the next round will say."""
     try:
-        print_issue(issue_now(database, system_id), as_json)
-    except BikecastError as error:
-        if str(error) != str(before):
+        return database.registry.in_production()
+    except BikecastError:
+        return ""
+
+
+class _Said:
+    """What failed last: it is told once, however often it is tried again."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def say(self, error: BikecastError) -> None:
+        """Print an error, if it is another one than the last."""
+        if str(error) != self._last:
             errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        return error
-    return None
+        self._last = str(error)
+
+    def forget(self) -> None:
+        """All is well: the next error is told, whatever it is."""
+        self._last = ""
 
 
-def issue_now(database: Opened, system_id: str) -> Issue:
-    """One table, issued now."""
+def _round(database: Opened, system_id: str, as_json: bool, pause: float, said: _Said) -> bool:
+    """Issue and print, or tell what failed; whether the next round may take its time.
+
+    What only time or another release can change is not tried again at once.
+    """
+    until = time.monotonic() + pause
+
+    def room_later(error: DiskFull) -> bool:
+        """Wait a little for room, up to the next round, whose forecast would be another."""
+        said.say(error)
+        time.sleep(AGAIN_AFTER)
+        return time.monotonic() < until
+
+    try:
+        print_issue(issue_now(database, system_id, room_later), as_json)
+        # Whoever moves it in MLflow itself is found out soon.
+        database.production.notice()
+    except BikecastError as error:
+        said.say(error)
+        return not isinstance(error, DiskFull | Unavailable)
+    said.forget()
+    return True
+
+
+def issue_now(
+    database: Opened, system_id: str, room_later: Callable[[DiskFull], bool] = lambda error: False
+) -> Issue:
+    """One table, issued now.
+
+    :param room_later: as in ``issue_forecast``.
+    """
     from bikecast.forecast import issue_forecast
 
-    return issue_forecast(database.store, database.registry, system_id, datetime.now(UTC))
+    now = datetime.now(UTC)
+    return issue_forecast(database.store, database.registry, system_id, now, room_later)
 
 
 @model.command("list", epilog="Example: bikecast model list")
@@ -150,17 +207,6 @@ def _figures(version: ModelVersion) -> list[str]:
     return [f"{own[s]:.3f}" if s in own else "–" for s in ("mae", "rmse")]
 
 
-@model.command(epilog="Example: bikecast model show production")
-def show(which: Which = "production", as_json: Json = False) -> None:
-    """Show a version with the scores of all models on its gate's hours."""
-    with opened(read_settings()) as database:
-        version = database.registry.get(which)
-    if as_json:
-        print_json(dataclasses.asdict(version))
-    else:
-        print_version(version)
-
-
 @model.command(epilog="Example: bikecast model validate challenger --rmse-limit 4")
 def validate(
     which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
@@ -178,47 +224,38 @@ def validate(
         raise typer.Exit(1)
 
 
-@model.command(epilog="Example: bikecast model promote challenger")
+@model.command(epilog='Example: bikecast model promote challenger --why "winter is in the data"')
 def promote(
-    which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
+    which: Which = "challenger",
+    rmse_limit: RmseLimit = None,
+    why: Annotated[
+        str, typer.Option(help="The reason, for good; by default the gate's figures.")
+    ] = "",
+    as_json: Json = False,
 ) -> None:
-    """Put a version that passes the gate into production."""
+    """Put a version that passes the gate into production, and write down who did so and why."""
     from bikecast.promote import promote as do_promote
 
     with opened(read_settings()) as database:
-        verdict = do_promote(database.registry, which, rmse_limit)
+        verdict = do_promote(database.production, which, rmse_limit, why)
     if as_json:
         print_json(dataclasses.asdict(verdict) | {"passed": verdict.passed})
     else:
         print_verdict(verdict)
 
 
-@model.command(epilog="Example: bikecast model rollback")
-def rollback(as_json: Json = False) -> None:
-    """Put the version that production replaced back into production."""
-    from bikecast.promote import rollback as do_rollback
-
+@model.command(epilog='Example: bikecast model rollback --why "forecasts of the night are off"')
+def rollback(
+    why: Annotated[str, typer.Option(help="The reason, for good.")] = "rollback",
+    as_json: Json = False,
+) -> None:
+    """Put the version that production replaced back; a second time the one before that."""
     with opened(read_settings()) as database:
-        version = do_rollback(database.registry)
+        version = database.production.rollback(why)
     if as_json:
         print_json(dataclasses.asdict(version))
     else:
         print_version(version)
-
-
-def print_version(version: ModelVersion) -> None:
-    """A version and the scores of every model on the same hours."""
-    alias = f" ({', '.join(version.aliases)})" if version.aliases else ""
-    output.print(
-        f"version {version.version}{alias}: {version.model} of {version.system_id}, "
-        f"trained until {version.trained_until}"
-    )
-    names = sorted({s for scores in version.scores.values() for s in scores})
-    rows = [
-        [entry, *(f"{scores[n]:.4f}" if n in scores else "–" for n in names)]
-        for entry, scores in version.scores.items()
-    ]
-    print_table("Scores on the same recent hours", ["model", *names], rows)
 
 
 def print_verdict(verdict: "Verdict") -> None:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def parsed(url: str) -> URL:
 @contextmanager
 def transaction(url: str) -> Iterator[Connection]:
     """One transaction on a connection of its own: all of it, or nothing."""
-    with _translated(parsed(url)):
+    with translated(parsed(url)):
         connection = connect(parsed(url))
         try:
             with connection:
@@ -53,19 +53,24 @@ def transaction(url: str) -> Iterator[Connection]:
             connection.close()
 
 
-def create_database(url: str, name: str, template: str = "template1") -> None:
-    """Make a database on the same server; harmless where another command was faster."""
-    with _translated(parsed(url)):
+@contextmanager
+def session(url: str) -> Iterator[Connection]:
+    """A connection where each statement counts at once; what is held by it ends with it."""
+    with translated(parsed(url)):
         connection = connect(parsed(url))
         try:
-            connection.autocommit = True  # CREATE DATABASE runs in no transaction
-            with connection.cursor() as cursor:
-                made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-                cursor.execute(made.format(sql.Identifier(name), sql.Identifier(template)))
-        except psycopg2.errors.DuplicateDatabase:
-            return
+            connection.autocommit = True
+            yield connection
         finally:
             connection.close()
+
+
+def create_database(url: str, name: str, template: str = "template1") -> None:
+    """Make a database on the same server; harmless where another command was faster."""
+    made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    # In no transaction.
+    with session(url) as connection, suppress(psycopg2.errors.DuplicateDatabase):
+        fetch(connection, made.format(sql.Identifier(name), sql.Identifier(template)))
 
 
 def connect(url: URL) -> Connection:
@@ -96,7 +101,8 @@ def _arguments(url: URL) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _translated(url: URL) -> Iterator[None]:
+def translated(url: URL) -> Iterator[None]:
+    """Errors of the database in our words."""
     try:
         yield
     except psycopg2.Error as error:
