@@ -1,0 +1,74 @@
+"""Whether somebody pays for the gain: hours, days, weather and stations, each on its own."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from bikecast.evaluation.gate.checks import Check, Outcome
+from bikecast.evaluation.gate.comparison import daily_losses, gain
+from bikecast.evaluation.gate.evidence import CHALLENGER, Evidence
+
+LIMIT: Final = 0.10
+RUINOUS: Final = 0.50
+WET: Final = 0.2
+"""mm in the hour from which it rains: the least that a gauge tells from none."""
+NEW: Final = timedelta(days=28)
+BLOCKS: Final = ("0–5 h", "6–11 h", "12–17 h", "18–23 h")
+FLOWS: Final = ("quiet stations", "middling stations", "busy stations")
+
+
+def slices(evidence: Evidence, reference: str) -> tuple[Check, ...]:
+    """A check for each slice that the window has."""
+    rows = evidence.rows
+    return tuple(
+        _judged(name, rows.filter(part), reference)
+        for name, part in _parts(evidence)
+        if rows.select(part.any()).item()
+    )
+
+
+def _parts(evidence: Evidence) -> Iterator[tuple[str, pl.Expr]]:
+    hour = pl.col("hour").dt.hour() // 6
+    yield from ((name, hour == i) for i, name in enumerate(BLOCKS))
+    weekend = pl.col("hour").dt.weekday() >= 6
+    yield from (("weekends", weekend), ("Monday to Friday", ~weekend))
+    wet = pl.col("rain") >= WET
+    yield from (("hours with rain", wet.fill_null(False)), ("dry hours", (~wet).fill_null(False)))
+    station = pl.col("station_id").cast(pl.String)
+    yield from ((name, station.is_in(ids)) for name, ids in _by_flow(evidence.rows).items())
+    yield "new stations", station.is_in(_new(evidence))
+
+
+def _by_flow(rows: pl.DataFrame) -> dict[str, list[str]]:
+    """Thirds of the stations by their mean flow; of fewer than three nobody is busy or quiet."""
+    means = rows.group_by("station_id").agg(pl.col("actual").mean())
+    ids = means.sort("actual", "station_id")["station_id"].cast(pl.String).to_list()
+    if len(ids) < len(FLOWS):
+        return {}
+    return {n: list(p) for n, p in zip(FLOWS, np.array_split(ids, len(FLOWS)), strict=True)}
+
+
+def _new(evidence: Evidence) -> list[str]:
+    """Stations of which less than four weeks were known when the window began."""
+    since = datetime.fromisoformat(evidence.facts.start) - NEW
+    first = evidence.facts.first_hours
+    return [i for i, hour in first.items() if datetime.fromisoformat(hour) > since]
+
+
+def _judged(name: str, rows: pl.DataFrame, reference: str) -> Check:
+    found = gain(*daily_losses(rows, CHALLENGER, reference))
+    worse, low, high = -found.value, -found.high, -found.low
+    figures = {"worse": worse, "low": low, "high": high, "days": found.days, "limit": LIMIT}
+    name = f"no worse: {name}"
+    if not np.isfinite(worse):
+        return Check(name, "promote", "no two days of it", {"days": found.days})
+    outcome: Outcome = "promote"
+    if low > LIMIT or (worse > RUINOUS and low > 0):
+        outcome = "reject"
+    elif worse > RUINOUS:
+        outcome = "inconclusive"
+    detail = f"error {worse:+.1%} ({low:+.1%} to {high:+.1%}) beside {reference}'s"
+    return Check(name, outcome, detail, figures)
