@@ -26,8 +26,9 @@ def rates():
     )
     peaks = np.exp(-((np.arange(24) - 8) ** 2) / 4) + np.exp(-((np.arange(24) - 18) ** 2) / 8)
     shape = np.where(calendar.workday, peaks[calendar.hour], 0.4 * np.sin(calendar.hour / 7.6))
+    shape = np.where(calendar.hour < 6, 0.15 * shape, shape)
     size = np.geomspace(2, 12, STATIONS)
-    return (size[:, None, None] * (0.08 + shape)[None, :, None] * [1, 1]).astype(np.float32)
+    return (size[:, None, None] * (0.02 + shape)[None, :, None] * [1, 1]).astype(np.float32)
 
 
 def city(seed=5):
@@ -79,12 +80,12 @@ class Constant(Truth):
 
 
 class RuinousAtNight(Truth):
-    """Right by day; five times too much from midnight to six."""
+    """Right by day; three times too much from midnight to six."""
 
     def around(self, mean, hours, history):
         """Few bikes are picked up then, so that the whole hardly shows it."""
         night = (hours % 24 < 6)[:, :, None, None]
-        return super().around(np.where(night, 5 * mean, mean), hours, history)
+        return super().around(np.where(night, 3 * mean, mean), hours, history)
 
 
 class NoNumber(Truth):

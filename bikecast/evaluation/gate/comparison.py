@@ -37,19 +37,22 @@ class Gain:
     days: int
 
 
-def daily_losses(rows: pl.DataFrame, own: str, other: str) -> tuple[Floats, Floats]:
-    """Sums of absolute errors of two columns of means, [days] each, in the order of the days.
+def daily_losses(rows: pl.DataFrame, own: str, other: str, power: int = 1) -> tuple[Floats, Floats]:
+    """Sums of errors of two columns of means, [days] each, in the order of the days.
 
     Rows without an actual, or without one of the two forecasts, count for neither.
 
     :param rows: ``hour``, ``actual`` and the two columns.
+    :param power: 1 for absolute errors, 2 for squared ones.
     """
-    errors = [(pl.col(c).cast(pl.Float64) - pl.col("actual")).abs().alias(c) for c in (own, other)]
-    errors = errors if own != other else errors[:1]
-    both = rows.select(pl.col("hour").dt.date().alias("day"), *errors)
-    both = both.filter(pl.col(own).is_finite() & pl.col(other).is_finite())
+    error = {
+        name: (pl.col(column).cast(pl.Float64) - pl.col("actual")).abs() ** power
+        for name, column in (("own", own), ("other", other))
+    }
+    both = rows.select(pl.col("hour").dt.date().alias("day"), **error)
+    both = both.filter(pl.col("own").is_finite() & pl.col("other").is_finite())
     days = both.group_by("day").sum().sort("day")
-    return days[own].to_numpy(), days[other].to_numpy()
+    return days["own"].to_numpy(), days["other"].to_numpy()
 
 
 def gain(own: Floats, other: Floats) -> Gain:

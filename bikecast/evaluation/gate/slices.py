@@ -1,4 +1,11 @@
-"""Whether somebody pays for the gain: hours, days, weather and stations, each on its own."""
+"""Whether somebody pays for the gain: hours, days, weather and stations, each on its own.
+
+Where few bikes come, the forecast with the least absolute error is none at all, and an honest mean
+errs more: at night in Jersey City (2020) regression and trees were up to 37 % worse than naive, and
+their squared errors 40 % lower. So a slice is worse where both errors are. In 448 slices of pairs of
+models there and in New York (before 2018-07-16) 13 had an absolute error more than 10 % higher or
+surely 3 % higher; in none of them was the squared error surely higher.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,7 +19,10 @@ from bikecast.evaluation.gate.comparison import daily_losses, gain
 from bikecast.evaluation.gate.evidence import CHALLENGER, Evidence
 
 LIMIT: Final = 0.10
+"""Of the absolute error: from it on a slice is worse, where the interval lies above."""
 RUINOUS: Final = 0.50
+"""From it on a slice is worse, however wide the interval; if the squared error is not surely higher,
+it cannot be told. The largest of an honest pair was 37 %."""
 WET: Final = 0.2
 """mm in the hour from which it rains: the least that a gauge tells from none."""
 NEW: Final = timedelta(days=28)
@@ -59,16 +69,16 @@ def _new(evidence: Evidence) -> list[str]:
 
 
 def _judged(name: str, rows: pl.DataFrame, reference: str) -> Check:
-    found = gain(*daily_losses(rows, CHALLENGER, reference))
-    worse, low, high = -found.value, -found.high, -found.low
-    figures = {"worse": worse, "low": low, "high": high, "days": found.days, "limit": LIMIT}
     name = f"no worse: {name}"
+    found, squared = (gain(*daily_losses(rows, CHALLENGER, reference, p)) for p in (1, 2))
+    worse, low, high = 0.0 - found.value, 0.0 - found.high, 0.0 - found.low
     if not np.isfinite(worse):
         return Check(name, "promote", "no two days of it", {"days": found.days})
     outcome: Outcome = "promote"
-    if low > LIMIT or (worse > RUINOUS and low > 0):
+    if squared.high < 0 and (low > LIMIT or worse > RUINOUS):
         outcome = "reject"
-    elif worse > RUINOUS:
+    elif squared.value < 0 and worse > RUINOUS:
         outcome = "inconclusive"
+    figures = {"worse": worse, "low": low, "high": high, "days": found.days, "limit": LIMIT}
     detail = f"error {worse:+.1%} ({low:+.1%} to {high:+.1%}) beside {reference}'s"
-    return Check(name, outcome, detail, figures)
+    return Check(name, outcome, detail, figures | {"worse_squared": 0.0 - squared.value})

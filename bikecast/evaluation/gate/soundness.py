@@ -6,18 +6,26 @@ import numpy as np
 import polars as pl
 
 from bikecast.evaluation.gate.checks import Check
-from bikecast.evaluation.gate.evidence import CHALLENGER
+from bikecast.evaluation.gate.evidence import CHALLENGER, NAIVE, Evidence
 from bikecast.records import QUANTILE_COLUMNS
 
 COVERAGE_SLACK: Final = 0.08
+"""By which an end of the 80 % interval may miss its level. Seven windows of four weeks (Jersey City
+2020, New York before 2018-07-16): learned models miss by 1.1 points at most, the four-week mean by
+6.5, naive by 9."""
 MOST_NAMED: Final = 5
 
 
-def soundness(rows: pl.DataFrame) -> tuple[Check, ...]:
-    """Every forecast there, none negative; quantiles in order; intervals as wide as they say."""
+def soundness(evidence: Evidence) -> tuple[Check, ...]:
+    """Every forecast there, none negative; quantiles in order; intervals as wide as they say.
+
+    Naive's are wider or narrower; where nothing errs less they have to do.
+    """
+    rows = evidence.rows
     checks = (_numbers(rows), _order(rows))
-    sound = rows.drop_nulls([CHALLENGER, *QUANTILE_COLUMNS, "actual"])
-    return (*checks, _coverage(sound))
+    if evidence.facts.model == NAIVE:
+        return checks
+    return (*checks, _coverage(rows.drop_nulls([CHALLENGER, *QUANTILE_COLUMNS, "actual"])))
 
 
 def _numbers(rows: pl.DataFrame) -> Check:

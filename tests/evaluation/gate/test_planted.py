@@ -42,3 +42,10 @@ def test_the_verdict_is_the_one_written_down(evidence, model):
         assert overall(checks) == verdict, [c for c in checks if not c.passed]
         no = [c.name for c in checks if c.outcome == "reject"]
         assert not says_no or says_no in no
+
+
+def test_a_ruinous_night_hides_behind_a_better_whole(evidence):
+    """Nothing but its hours, and what they are part of, speaks against it."""
+    checks = judge(evidence[planted.RuinousAtNight], "1", Rule(strict=True))
+    no = {c.name for c in checks if not c.passed}
+    assert no == {"no worse: 0–5 h"}
