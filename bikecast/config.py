@@ -30,6 +30,7 @@ class Settings:
     :param trips_url: folder that holds the published trip files.
     :param weather_url: Open-Meteo's archive endpoint.
     :param commit: the git commit that this installation was built from, where known.
+    :param who: who acts, for what is written down for good; empty: the user and his machine.
     :param require_key: forecasts are answered to who has an API key alone.
     :param admin_token: opens what only admins may ask of the service; empty: nobody may.
     :param key_limit: requests a minute that each key has, from wherever it is used; 0: any number.
@@ -56,6 +57,7 @@ class Settings:
     trips_url: str = "https://s3.amazonaws.com/tripdata"
     weather_url: str = "https://archive-api.open-meteo.com/v1/archive"
     commit: str = ""
+    who: str = ""
     require_key: bool = False
     admin_token: str = field(default="", repr=False)
     key_limit: int = 0

@@ -1,10 +1,9 @@
-"""From challenger to production, and back: what the gate says, and two moves."""
+"""From challenger to production: what the gate says, and a move."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bikecast.errors import BikecastError, DiskFull, OtherRelease, Refused, Unavailable
+from bikecast.errors import BikecastError, OtherRelease, Refused
 from bikecast.evaluation.gate import (
     NAIVE,
     Check,
@@ -16,10 +15,11 @@ from bikecast.evaluation.gate import (
     overall,
     report_html,
 )
+from bikecast.production import Production
 from bikecast.records import ModelVersion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
-__all__ = ["Check", "Rule", "Verdict", "promote", "rollback", "validate"]
+__all__ = ["Check", "Rule", "Verdict", "promote", "validate"]
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,17 @@ def _keep(registry: Registry, verdict: Verdict, evidence: Evidence | None) -> bo
     return True
 
 
-def promote(registry: Registry, which: str = CHALLENGER, rule: Rule = Rule()) -> Verdict:
-    """Put a version that passes the gate into production.
+def promote(
+    production: Production, which: str = CHALLENGER, rule: Rule = Rule(), why: str = ""
+) -> Verdict:
+    """Put a version that passes the gate into production, and write down who did so and why.
 
+    :param why: by default the gate's figures.
     :raises Refused: where it does not pass; :raises OtherRelease: where this release cannot ask
         it; :raises Unavailable, DiskFull: where its file cannot be had. Nothing is changed then.
     """
+    registry = production.registry
+    champion = registry.find(PRODUCTION)
     verdict = validate(registry, which, rule)
     if not verdict.passed:
         failed = "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks if not c.passed)
@@ -118,22 +123,11 @@ def promote(registry: Registry, which: str = CHALLENGER, rule: Rule = Rule()) ->
             hint="`bikecast model validate` has every check",
         )
     registry.load(verdict.version)
-    return replace(verdict, version=registry.put_in_production(verdict.version))
+    why = why or _reason(verdict)
+    return replace(verdict, version=production.put(verdict.version, why, champion))
 
 
-def rollback(registry: Registry) -> ModelVersion:
-    """Put the version that production replaced back.
-
-    :raises Refused: where production replaced none; :raises OtherRelease: where this release
-        cannot ask that version, and production stays as it is.
-    """
-    now = registry.get(PRODUCTION)
-    if not now.previous:
-        raise Refused(
-            f"version {now.version} is the first in production", hint="train and promote another"
-        )
-    earlier = registry.get(now.previous)
-    # A file that cannot be had now says nothing against it, and must not keep a worse one.
-    with suppress(DiskFull, Unavailable):
-        registry.load(earlier)
-    return registry.put_back(earlier)
+def _reason(verdict: Verdict) -> str:
+    """The comparisons of a verdict that passes, in a line."""
+    gains = [f"{c.name} {c.detail}" for c in verdict.checks if "gain" in c.figures]
+    return "; ".join(gains) or "nothing errs less than naive"

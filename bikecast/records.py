@@ -136,3 +136,23 @@ class AdminAct:
     who: str
     act: str
     subject: str
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A move of the model in production, as it is written down for good.
+
+    :param at: when, with time zone.
+    :param kind: ``promote`` and ``rollback``, written down before the move; ``undone`` where that
+        did not come through; ``noticed`` where production was found to have been moved otherwise.
+    :param from_version: what was in production before; empty where nothing was, or nobody knows.
+    :param to_version: what is in production from then on; empty where nothing is.
+    """
+
+    at: datetime
+    kind: str
+    from_version: str
+    to_version: str
+    who: str
+    why: str
+    system_id: str = ""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bikecast.errors import InputError, OtherRelease
+from bikecast.evaluation.detail import detail
 from bikecast.evaluation.gate import (
     CHALLENGER,
     CHAMPION,
@@ -143,6 +144,9 @@ def train(
         data_hash=data_hash(history),
         commit=commit,
         pictures={"scores.png": picture(judged)},
+        detail=detail(
+            {n: t.parts for n, t in trials.items() if n in (best, NAIVE, CHAMPION)}, best
+        ),
         evidence=evidence,
     )
     return registry.register(forecaster, run)

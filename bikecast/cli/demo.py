@@ -134,10 +134,9 @@ def _model(database: Opened, steps: Steps, system: System) -> None:
 def _train(database: Opened, steps: Steps, system: System) -> None:
     from bikecast.promote import promote
 
-    registry = database.registry
     version = train_steps(database, system.system_id, steps, quick=True)
     with steps.step("gate and promotion") as step:
-        verdict = promote(registry, version.version)
+        verdict = promote(database.production, version.version)
         step.result(f"version {version.version} is in production")
     for check in verdict.checks:
         errors.print(f"  [dim]{check.name}: {check.detail}[/]", highlight=False)

@@ -1,13 +1,11 @@
 """``bikecast keys``: who may ask the service for forecasts."""
 
-import getpass
 import re
-import socket
 from typing import Annotated, Any
 
 import typer
 
-from bikecast.cli.open import opened
+from bikecast.cli.open import opened, who
 from bikecast.cli.terminal import errors, output, print_json, print_table
 from bikecast.config import read_settings
 from bikecast.errors import InputError
@@ -36,7 +34,7 @@ def create(name: Name, as_json: Json = False) -> None:
     with opened(read_settings()) as database:
         database.store.check_readable()
         text, key = new_key(name)
-        database.store.keys.add(key, _who())
+        database.store.keys.add(key, who(database.settings))
     if as_json:
         print_json(_document(key) | {"key": text})
         return
@@ -62,16 +60,11 @@ def revoke(name: Name, as_json: Json = False) -> None:
     """Make a key invalid for good; services that reach the database refuse it within seconds."""
     with opened(read_settings()) as database:
         database.store.check_readable()
-        key = database.store.keys.revoke(name, _who())
+        key = database.store.keys.revoke(name, who(database.settings))
     if as_json:
         print_json(_document(key))
     else:
         output.print(f"{key.name} ({key.key_id}) is revoked", highlight=False)
-
-
-def _who() -> str:
-    """Who runs this command, for the record."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _state(key: ApiKey) -> str:

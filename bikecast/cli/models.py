@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bikecast.cli.card import Json, Which, print_version, show
+from bikecast.cli.history import history
 from bikecast.cli.open import Opened, chosen_system, commit, opened
 from bikecast.cli.terminal import Steps, errors, output, print_json, print_table
 from bikecast.config import read_settings, seconds
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from bikecast.promote import Verdict
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
+model.command("show", epilog="Example: bikecast model show production --html card.html")(show)
+model.command("history", epilog="Example: bikecast model history --at 2026-11-02T08:00")(history)
 
 AGAIN_AFTER = 5.0  # seconds, where what a forecast needs does not answer
+LOOK_EVERY = 15.0  # seconds between two looks at what is in production
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SystemId = Annotated[
     str, typer.Option("--system", help="The system (city); may be left out where there is one.")
 ]
@@ -39,7 +43,6 @@ Strict = Annotated[
         "--strict", help="Ask for a gain beyond doubt; by default no loss and newer data will do."
     ),
 ]
-Which = Annotated[str, typer.Argument(help="A version's number, `challenger` or `production`.")]
 
 
 def train(
@@ -68,7 +71,7 @@ def train(
             from bikecast.promote import Rule
             from bikecast.promote import promote as do_promote
 
-            verdict = do_promote(database.registry, version.version, Rule(strict, rmse_limit))
+            verdict = do_promote(database.production, version.version, Rule(strict, rmse_limit))
             version = verdict.version
             if not as_json:
                 print_verdict(verdict)
@@ -102,7 +105,8 @@ def forecast(
 ) -> None:
     """Issue the forecast table with the model in production.
 
-    Where it repeats and the database or MLflow does not answer, it tries again after 5 s.
+    Where it repeats, another version in production is noticed within 15 s and issued at once. Where
+    the database or MLflow does not answer, it tries again after 5 s.
 
     Example: bikecast forecast --every 10m
     """
@@ -117,9 +121,28 @@ def forecast(
             print_issue(issue_now(database, chosen), as_json)
         failed: BikecastError | None = None
         while pause is not None:
+            seen = _in_production(database)
             failed = _round(database, chosen, as_json, failed)
             # A refresher outlives what it depends on, and is there soon after it is back.
-            time.sleep(min(pause, AGAIN_AFTER) if isinstance(failed, Unavailable) else pause)
+            wait = min(pause, AGAIN_AFTER) if isinstance(failed, Unavailable) else pause
+            _wait(database, wait, seen)
+
+
+def _wait(database: Opened, pause: float, seen: str) -> None:
+    """Until the next round, or until another version is in production than before the last."""
+    until = time.monotonic() + pause
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_EVERY))
+        if left > LOOK_EVERY and _in_production(database) not in ("", seen):
+            return
+
+
+def _in_production(database: Opened) -> str:
+    """The version in production; empty where that cannot be asked, as the next round will say."""
+    try:
+        return database.registry.in_production()
+    except BikecastError:
+        return ""
 
 
 def _round(
@@ -128,6 +151,8 @@ def _round(
     """Issue and print; or what failed, which is told where the round before said another thing."""
     try:
         print_issue(issue_now(database, system_id), as_json)
+        # Whoever moves it in MLflow itself is found out soon.
+        database.production.notice()
     except BikecastError as error:
         if str(error) != str(before):
             errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -163,17 +188,6 @@ def _figures(version: ModelVersion) -> list[str]:
     return [f"{own[s]:.3f}" if s in own else "–" for s in ("mae", "rmse")]
 
 
-@model.command(epilog="Example: bikecast model show production")
-def show(which: Which = "production", as_json: Json = False) -> None:
-    """Show a version with the scores of all models on its gate's hours."""
-    with opened(read_settings()) as database:
-        version = database.registry.get(which)
-    if as_json:
-        print_json(dataclasses.asdict(version))
-    else:
-        print_version(version)
-
-
 @model.command(epilog="Example: bikecast model validate challenger --rmse-threshold 4")
 def validate(
     which: Which = "challenger",
@@ -195,51 +209,40 @@ def validate(
         raise typer.Exit(1)
 
 
-@model.command(epilog="Example: bikecast model promote challenger")
+@model.command(epilog='Example: bikecast model promote challenger --why "winter is in the data"')
 def promote(
     which: Which = "challenger",
     strict: Strict = False,
     rmse_limit: RmseLimit = None,
+    why: Annotated[
+        str, typer.Option(help="The reason, for good; by default the gate's figures.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Put a version that passes the gate into production."""
+    """Put a version that passes the gate into production, and write down who did so and why."""
     from bikecast.promote import Rule
     from bikecast.promote import promote as do_promote
 
     with opened(read_settings()) as database:
-        verdict = do_promote(database.registry, which, Rule(strict, rmse_limit))
+        verdict = do_promote(database.production, which, Rule(strict, rmse_limit), why)
     if as_json:
         print_json(verdict.document())
     else:
         print_verdict(verdict)
 
 
-@model.command(epilog="Example: bikecast model rollback")
-def rollback(as_json: Json = False) -> None:
-    """Put the version that production replaced back into production."""
-    from bikecast.promote import rollback as do_rollback
-
+@model.command(epilog='Example: bikecast model rollback --why "forecasts of the night are off"')
+def rollback(
+    why: Annotated[str, typer.Option(help="The reason, for good.")] = "rollback",
+    as_json: Json = False,
+) -> None:
+    """Put the version that production replaced back; a second time the one before that."""
     with opened(read_settings()) as database:
-        version = do_rollback(database.registry)
+        version = database.production.rollback(why)
     if as_json:
         print_json(dataclasses.asdict(version))
     else:
         print_version(version)
-
-
-def print_version(version: ModelVersion) -> None:
-    """A version and the scores of every model on the same hours."""
-    alias = f" ({', '.join(version.aliases)})" if version.aliases else ""
-    output.print(
-        f"version {version.version}{alias}: {version.model} of {version.system_id}, "
-        f"trained until {version.trained_until}"
-    )
-    names = sorted({s for scores in version.scores.values() for s in scores})
-    rows = [
-        [entry, *(f"{scores[n]:.4f}" if n in scores else "–" for n in names)]
-        for entry, scores in version.scores.items()
-    ]
-    print_table("Scores on the same recent hours", ["model", *names], rows)
 
 
 def print_verdict(verdict: "Verdict") -> None:

@@ -1,5 +1,7 @@
 """Open what a command works on: the database, the registry, the system asked for."""
 
+import getpass
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from bikecast.records import Issue
 from bikecast.store import Store, ensure_database
 
 if TYPE_CHECKING:
+    from bikecast.production import Production
     from bikecast.registry import Registry
     from bikecast.serve.table import ForecastTable
 
@@ -41,6 +44,15 @@ class Opened:
         artifacts = None if uri else self.settings.data_dir / "models"
         uri = uri or ensure_database(self.url, MLFLOW_DATABASE)
         return Registry(uri, self.settings.model_name, artifacts)
+
+    @property
+    def production(self) -> "Production":
+        """What moves the model in production, and writes down who did so."""
+        from bikecast.production import Production
+
+        self.store.check_readable()
+        book = self.store.promotions(self.settings.model_name)
+        return Production(self.registry, book, who(self.settings))
 
 
 @contextmanager
@@ -151,6 +163,11 @@ def step_in(table: "ForecastTable", at: str) -> int:
         return step_at(table, at)
     except Problem as problem:
         raise InputError(f"--{problem.detail}") from None
+
+
+def who(settings: Settings) -> str:
+    """Who runs this command, for the record."""
+    return settings.who or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def commit(settings: Settings) -> str:

@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from bikecast.errors import DiskFull, InputError, OtherRelease, Unavailable, UnknownName
+from bikecast.evaluation.card import Card
 from bikecast.evaluation.gate import Evidence, Loaded
+from bikecast.evaluation.report.card import card_html
 from bikecast.models.base import Explainable
-from bikecast.records import ModelVersion, System
+from bikecast.records import ModelVersion, Promotion, System
 from bikecast.registry import apart, artifacts
+from bikecast.registry.cards import CARD, log_detail, read_card
 from bikecast.registry.flavour import SIGNATURE, PanelModel
 
 PRODUCTION = "production"
@@ -46,6 +49,7 @@ class TrainingRun:
 
     :param scores: entry of MODELS (and ``champion``) → score → value, on the same hours.
     :param pictures: file name → matplotlib figure.
+    :param detail: its scores by part of these hours, for the model's card.
     :param evidence: what the gate looks at; without it no version passes.
     """
 
@@ -58,6 +62,7 @@ class TrainingRun:
     data_hash: str
     commit: str = ""
     pictures: dict[str, Any] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
 
 
@@ -106,6 +111,7 @@ class Registry:
         with self._reaching():
             with mlflow.start_run(experiment_id=self._experiment(), run_name=run.model) as active:
                 self._log(run)
+                log_detail(forecaster, run.detail)
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=PanelModel(forecaster, run.system),
@@ -119,7 +125,23 @@ class Registry:
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.name, version, key, value)
             self.client.set_registered_model_alias(self.name, CHALLENGER, version)
-        return self.get(version)
+        registered = self.get(version)
+        self.keep_card(registered)
+        return registered
+
+    def card(self, version: ModelVersion, moves: Sequence[Promotion] = ()) -> Card:
+        """All that is known of a version.
+
+        :param moves: of production, of which those to this version are told.
+        """
+        with self._reaching():
+            return read_card(self.client, version, moves)
+
+    def keep_card(self, version: ModelVersion, moves: Sequence[Promotion] = ()) -> None:
+        """Leave its card with its run, as a page, in the place of an earlier one."""
+        with self._reaching():
+            page = card_html(read_card(self.client, version, moves))
+            self.client.log_text(version.run_id, page, CARD)
 
     def _version_of(self, info: Any, run_id: str) -> str:
         if not self.client.search_registered_models(f"name='{self.name}'"):
@@ -190,6 +212,12 @@ class Registry:
             return self.get(which)
         except UnknownName:
             return None
+
+    def in_production(self) -> str:
+        """The number of the version in production, empty for none: one short question."""
+        with self._reaching(), suppress(UnknownName):
+            return str(self._registered(PRODUCTION).version)
+        return ""
 
     def _registered(self, which: str) -> Registered:
         try:

@@ -40,6 +40,16 @@ def civil_hour(text: str, zone: ZoneInfo) -> datetime:
         raise _no_such(text, "is at the very end of the calendar") from None
 
 
+def moment(text: str, zone: ZoneInfo) -> datetime:
+    """A moment with its time zone.
+
+    :param text: RFC 3339; without an offset it is local time in ``zone``.
+    :raises Problem: for what is no such moment, or one that local time has twice.
+    """
+    found = _parse(text)
+    return found if found.tzinfo else _only_once(found, zone).replace(tzinfo=zone)
+
+
 def _parse(text: str) -> datetime:
     if not _RFC3339.fullmatch(text):
         raise _no_such(text, "is not RFC 3339")

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import polars as pl
@@ -50,19 +50,24 @@ def transaction(url: str) -> Iterator[Connection]:
             connection.close()
 
 
-def create_database(url: str, name: str, template: str = "template1") -> None:
-    """Make a database on the same server; harmless where another command was faster."""
+@contextmanager
+def session(url: str) -> Iterator[Connection]:
+    """A connection where each statement counts at once; what is held by it ends with it."""
     with _translated(parsed(url)):
         connection = connect(parsed(url))
         try:
-            connection.autocommit = True  # CREATE DATABASE runs in no transaction
-            with connection.cursor() as cursor:
-                made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-                cursor.execute(made.format(sql.Identifier(name), sql.Identifier(template)))
-        except psycopg2.errors.DuplicateDatabase:
-            return
+            connection.autocommit = True
+            yield connection
         finally:
             connection.close()
+
+
+def create_database(url: str, name: str, template: str = "template1") -> None:
+    """Make a database on the same server; harmless where another command was faster."""
+    made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    # In no transaction.
+    with session(url) as connection, suppress(psycopg2.errors.DuplicateDatabase):
+        fetch(connection, made.format(sql.Identifier(name), sql.Identifier(template)))
 
 
 def connect(url: URL) -> Connection:

@@ -26,6 +26,7 @@ from bikecast.store.connection import (
 )
 from bikecast.store.identity import keys_for
 from bikecast.store.keys import KeyBook
+from bikecast.store.promotions import PromotionBook
 from bikecast.store.trips import import_batches
 
 
@@ -81,6 +82,10 @@ class Store:
     def keys(self) -> KeyBook:
         """The API keys, and what admins did."""
         return KeyBook(self.url)
+
+    def promotions(self, model_name: str) -> PromotionBook:
+        """Which version of a registered model was in production, and why."""
+        return PromotionBook(self.url, model_name)
 
     def founding(self, system: System) -> "Store":
         """The same database for the imports of a system that it may not know yet.

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from bikecast.errors import InputError, SchemaTooNew, Unavailable
 from bikecast.store.connection import connect
 
-SCHEMA = 3
+SCHEMA = 4
 """The schema that this release makes and understands; the number of its newest migration."""
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from bikecast.cli import app, cities
 from bikecast.errors import BikecastError
+from bikecast.production import Production
 from bikecast.simulate import simulate_city
 from bikecast.store import ensure_database
 from bikecast.store.connection import create_database
@@ -54,6 +55,12 @@ def mlflow_url(postgres, mlflow_template):
     name = f"mlflow_{uuid.uuid4().hex[:8]}"
     create_database(postgres, name, template=mlflow_template)
     return ensure_database(postgres, name)
+
+
+@pytest.fixture
+def production(registry, store):
+    """What moves the model of a module's own registry in production."""
+    return Production(registry, store.promotions(registry.name), "ann@laptop")
 
 
 @pytest.fixture

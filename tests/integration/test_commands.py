@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from clock import Clock
 from typer.testing import CliRunner
 
 from bikecast.cli import app, models
@@ -302,16 +303,11 @@ def test_a_stock_that_cannot_be_told_is_an_error_of_one_line(run, store, files, 
 def test_a_refresher_outlives_what_it_depends_on(run, store, monkeypatch):
     """`forecast --every` says what is wrong and tries again until it is stopped."""
     store.add_system(System("a"))
-    naps = []
-
-    def nap(seconds):
-        naps.append(seconds)
-        if len(naps) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(models.time, "sleep", nap)
+    clock = Clock(1_200, KeyboardInterrupt)
+    monkeypatch.setattr(models, "time", clock)
+    monkeypatch.setattr(models, "issue_now", clock.marking(models.issue_now))
     stopped = CliRunner().invoke(app, ["forecast", "--every", "10m"])
-    assert naps == [600, 600] and stopped.exit_code != 0
+    assert clock.marks == [0, 600] and stopped.exit_code != 0
 
 
 def test_the_commit_is_a_setting_or_the_checkouts(tmp_path):

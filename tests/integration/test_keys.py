@@ -173,7 +173,7 @@ def test_a_database_of_an_older_schema_has_no_keys(
     for table in ("api_key", "admin_act"):
         rows(f"DROP TABLE {table}")
     rows("UPDATE schema_info SET schema = 2")
-    with pytest.raises(InputError, match="schema 2, this release needs 3; run `bikecast db upgr"):
+    with pytest.raises(InputError, match="schema 2, this release needs 4; run `bikecast db upgr"):
         run("keys", "create", "planner")
     with pytest.raises(InputError, match="bikecast db upgrade"):
         run("audit")

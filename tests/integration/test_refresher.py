@@ -5,13 +5,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from clock import Clock, Enough
 from fakes import NEW_YORK
 from live import live, made_up_city, until
 from postgres import OwnPostgres
@@ -24,7 +23,8 @@ from bikecast.errors import Unavailable
 from bikecast.forecast import issue_forecast
 from bikecast.history import build_history
 from bikecast.models import MODELS
-from bikecast.models.base import Grid
+from bikecast.models.base import Explainable, Grid
+from bikecast.production import Production
 from bikecast.registry import Registry, TrainingRun
 from bikecast.store import Store, ensure_database
 
@@ -49,14 +49,22 @@ def panel(start: datetime = datetime(2018, 5, 1), days: int = 21) -> pl.DataFram
     return pl.DataFrame({"station_id": ["A.10"] * len(hours), "hour": hours, **flows})
 
 
-def promote_a_model(registry: Registry) -> None:
-    """Put a naive one in production."""
+def fitted() -> Explainable:
+    """A naive forecaster of the panel."""
     forecaster = MODELS["naive"]()
     forecaster.fit(build_history(panel(), NEW_YORK), Grid(24))
-    run = TrainingRun(
-        NEW_YORK, "naive", {}, {"naive": {"mae": 1.0}}, "2018-05-01", "2018-05-22", ""
-    )
-    registry.put_in_production(registry.register(forecaster, run))
+    return forecaster
+
+
+def training() -> TrainingRun:
+    """What is written down of its training."""
+    scores = {"naive": {"mae": 1.0}}
+    return TrainingRun(NEW_YORK, "naive", {}, scores, "2018-05-01", "2018-05-22", "")
+
+
+def promote_a_model(registry: Registry) -> None:
+    """Put a naive one in production."""
+    registry.put_in_production(registry.register(fitted(), training()))
 
 
 def test_the_refresher_issues_again_once_mlflow_is_back(
@@ -92,6 +100,45 @@ def test_the_refresher_issues_again_once_mlflow_is_back(
     assert log.read_text().count(GONE) == 1
 
 
+def test_a_promotion_and_a_rollback_reach_riders_without_a_restart(
+    server: OwnPostgres, filled: Store, tmp_path: Path
+) -> None:
+    """The refresher's next round is an hour away, and is not waited for."""
+    database, log = ensure_database(server.url, "mlflow_of_a_promotion"), tmp_path / "log"
+    with (
+        live(filled.url, tmp_path / "kept") as service,
+        tracking_server(database, tmp_path) as url,
+        log.open("wb") as file,
+    ):
+        registry = Registry(url, "bike-demand-forecaster")
+        production = Production(registry, filled.promotions(registry.name), "ann@laptop")
+        promote_a_model(registry)
+        settings = {"BIKECAST_DATABASE_URL": filled.url, "BIKECAST_MLFLOW_TRACKING_URI": url}
+        refresher = subprocess.Popen(
+            [sys.executable, "-m", "bikecast", "forecast", "--every", "1h"],
+            env=os.environ | settings,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            until(lambda: service.answers_from("1"), 120)
+            second = registry.register(fitted(), training())
+            production.put(second, "a better one", registry.get("1"))
+            until(lambda: service.answers_from("2"), 60)
+            production.rollback("a worse one")
+            until(lambda: service.answers_from("1"), 60)
+            registry.client.set_registered_model_alias(registry.name, "production", "2")
+            until(lambda: service.answers_from("2"), 60)
+            until(lambda: production.book.all()[-1].kind == "noticed", 60)
+            assert refresher.poll() is None
+        finally:
+            refresher.terminate()
+            refresher.wait(60)
+    assert "error" not in log.read_text()
+    moves = [(m.from_version, m.to_version) for m in production.book.all()]
+    assert moves == [("", "1"), ("1", "2"), ("2", "1"), ("1", "2")]
+
+
 NOW = datetime(2018, 5, 22, 12, tzinfo=UTC)
 
 
@@ -111,21 +158,6 @@ def test_neither_what_is_new_already_nor_what_cannot_be_had_costs_the_history(
         issue_forecast(filled, registry, NEW_YORK.system_id, NOW)
 
 
-class Enough(Exception):
-    """So that a refresher ends."""
-
-
-def after_three_rounds(pauses: list[float]) -> Callable[[float], None]:
-    """A sleep that takes no time and writes down how long it was to be."""
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            raise Enough
-
-    return sleep
-
-
 def test_a_full_disk_is_waited_out_at_the_usual_pace(
     server: OwnPostgres,
     filled: Store,
@@ -136,14 +168,15 @@ def test_a_full_disk_is_waited_out_at_the_usual_pace(
     """It is told once; room is not made within seconds, as a server is back."""
     database = ensure_database(server.url, f"mlflow_{tmp_path.name}")
     promote_a_model(Registry(database, "bike-demand-forecaster", tmp_path / "models"))
-    pauses: list[float] = []
+    clock = Clock(1_200)
     monkeypatch.setenv("BIKECAST_DATABASE_URL", filled.url)
     monkeypatch.setenv("BIKECAST_MLFLOW_TRACKING_URI", database)
-    monkeypatch.setattr(models, "time", SimpleNamespace(sleep=after_three_rounds(pauses)))
+    monkeypatch.setattr(models, "time", clock)
+    monkeypatch.setattr(models, "issue_now", clock.marking(models.issue_now))
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
     # What the command sets must not outlast the test.
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
         monkeypatch.setenv(name, "2")
     found = CliRunner().invoke(app, ["forecast", "--every", "10m"])
-    assert isinstance(found.exception, Enough) and pauses == [600, 600, 600]
+    assert isinstance(found.exception, Enough) and clock.marks == [0, 600]
     assert found.stderr.count("no room left") == 1

@@ -15,7 +15,8 @@ from bikecast.errors import DiskFull, InputError, OtherRelease, Refused, Unavail
 from bikecast.history import build_history
 from bikecast.models import MODELS, naive
 from bikecast.models.base import Grid
-from bikecast.promote import promote, rollback, validate
+from bikecast.promote import promote, validate
+from bikecast.production import Production
 from bikecast.records import System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 
@@ -59,26 +60,26 @@ def registry(mlflow_url, tmp_path):
     return Registry(mlflow_url, "bike-demand-forecaster", tmp_path / "models")
 
 
-def test_from_challenger_to_production_and_back(registry):
+def test_from_challenger_to_production_and_back(registry, production):
     """A registered version is a challenger; the gate lets it in; rollback brings its elder back."""
     assert registry.versions() == [] and registry.find(PRODUCTION) is None
     first = registry.register(fitted(), run(model="mean4w", mean4w=GOOD, naive=NAIVE))
     assert first.aliases == ("challenger",) and first.data_hash == "abc"
     assert first.scores["mean4w"] == GOOD
-    assert promote(registry).passed
+    assert promote(production).passed
     with pytest.raises(Refused, match="first in production"):
-        rollback(registry)
+        production.rollback()
     again = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
     second = registry.register(fitted(), run(model="mean4w", **again))
-    promote(registry, second.version)
+    promote(production, second.version)
     assert registry.get(PRODUCTION).version == second.version
     assert registry.get(PRODUCTION).previous == first.version
-    assert rollback(registry).version == first.version
+    assert production.rollback().version == first.version
     assert registry.get(PRODUCTION).version == first.version
     assert [v.version for v in registry.versions()] == [second.version, first.version]
 
 
-def test_the_way_back_needs_no_file_that_cannot_be_had(registry, tmp_path):
+def test_the_way_back_needs_no_file_that_cannot_be_had(registry, production, tmp_path):
     """The way forward does: a model that nobody can load is not put into production."""
     scores = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
     first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
@@ -86,8 +87,8 @@ def test_the_way_back_needs_no_file_that_cannot_be_had(registry, tmp_path):
     third = registry.register(fitted(), run(model="mean4w", **scores))
     (tmp_path / "models").rename(tmp_path / "away")
     with pytest.raises(Unavailable):
-        promote(registry, third.version)
-    assert rollback(registry).version == first.version
+        promote(production, third.version)
+    assert production.rollback().version == first.version
 
 
 def test_a_loaded_model_leaves_no_way_to_import_from_its_folder(registry, monkeypatch):
@@ -115,7 +116,9 @@ def looked_for(patch, disk):
 
 
 @pytest.mark.parametrize("folder", [found_before, looked_for])
-def test_no_room_for_a_model_is_not_an_mlflow_that_is_gone(registry, disk, monkeypatch, folder):
+def test_no_room_for_a_model_is_not_an_mlflow_that_is_gone(
+    registry, production, disk, monkeypatch, folder
+):
     """It is said in the same words each time; the way back needs no room, the way forward does."""
     scores = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
     first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
@@ -124,12 +127,12 @@ def test_no_room_for_a_model_is_not_an_mlflow_that_is_gone(registry, disk, monke
     with monkeypatch.context() as patch:
         folder(patch, disk)
         said = set()
-        for verb in (registry.load, registry.load, lambda v: promote(registry, v.version)):
+        for verb in (registry.load, registry.load, lambda v: promote(production, v.version)):
             with pytest.raises(DiskFull, match="no room left for the files.*TMPDIR") as error:
                 verb(third)
             said.add(str(error.value))
         assert len(said) == 1
-        assert rollback(registry).version == first.version
+        assert production.rollback().version == first.version
 
 
 def test_a_quota_is_a_full_disk(registry, monkeypatch):
@@ -151,26 +154,27 @@ def server(mlflow_url, tmp_path):
         yield url
 
 
-def test_a_server_does_what_a_database_does(server, tmp_path, monkeypatch):
+def test_a_server_does_what_a_database_does(server, store, tmp_path, monkeypatch):
     """Models go to it and come back over HTTP, by version and by alias, and leave no copy here."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     registry = Registry(server, "bike-demand-forecaster")
+    production = Production(registry, store.promotions(registry.name), "ann@laptop")
     first = registry.register(fitted(), run(model="mean4w", mean4w=GOOD, naive=NAIVE))
-    assert promote(registry).passed
+    assert promote(production).passed
     assert registry.get(PRODUCTION).version == first.version
     assert type(registry.load(first)) is type(fitted())
     assert list((tmp_path / "temporary").iterdir()) == []
     with pytest.raises(Refused, match="first in production"):
-        rollback(registry)
+        production.rollback()
 
 
-def test_the_gate_keeps_a_worse_version_out(registry):
+def test_the_gate_keeps_a_worse_version_out(registry, production):
     """A version that does not beat naive is refused, and production stays as it was."""
     registry.register(fitted(), run(model="mean4w", mean4w=NAIVE, naive=NAIVE))
     assert not validate(registry).passed
     with pytest.raises(Refused, match="mae better than naive"):
-        promote(registry)
+        promote(production)
     assert registry.find(PRODUCTION) is None
 
 

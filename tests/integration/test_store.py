@@ -239,7 +239,7 @@ def test_a_database_of_the_release_before_is_brought_up_with_its_forecasts(postg
     config.set_main_option("script_location", str(script_location()))
     with sa.create_engine(url).begin() as config.attributes["connection"]:
         command.upgrade(config, "0001")
-    assert store.status().pending == ("0002", "0003")
+    assert store.status().pending == ("0002", "0003", "0004")
     issue = Issue("city", moment, moment, "naive", "1")
     with transaction(url) as connection:
         fetch(connection, "INSERT INTO system (system_id, timezone) VALUES ('city', 'UTC')")

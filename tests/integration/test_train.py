@@ -13,7 +13,8 @@ from bikecast.forecast import issue_forecast, open_stations
 from bikecast.models import MODELS, boosted, learned
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack
-from bikecast.promote import promote, rollback, validate
+from bikecast.production import Production
+from bikecast.promote import promote, validate
 from bikecast.records import MAX_HORIZON, System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.simulate import simulate_city
@@ -54,7 +55,7 @@ def registry(mlflow_url, tmp_path):
     return Registry(mlflow_url, "bike-demand-forecaster", tmp_path / "models")
 
 
-def test_train_promote_forecast_and_train_again(city, registry, made, tmp_path):
+def test_train_promote_forecast_and_train_again(city, registry, production, made, tmp_path):
     """The best of all models becomes challenger, passes the gate and issues the table.
 
     Trained again on more days, it is held against the champion on hours the champion never saw.
@@ -79,7 +80,7 @@ def test_train_promote_forecast_and_train_again(city, registry, made, tmp_path):
         "scores.png",
     }
     assert not is_trained(city, registry, "city")
-    promote(registry)
+    promote(production)
     assert is_trained(city, registry, "city")
     table_is_as_designed(city, registry)
     trained_again_meets_the_champion(city, registry, made, tmp_path)
@@ -118,10 +119,10 @@ def trained_again_meets_the_champion(city, registry, made, tmp_path):
 
 
 def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
-    city, registry, made, tmp_path
+    city, registry, production, made, tmp_path
 ):
     """A week of new data reaches into what it learned from: its scores are its recipe's."""
-    promote(registry, train(city, registry, "city").version)
+    promote(production, train(city, registry, "city").version)
     champion = registry.get(PRODUCTION)
     week = made.panel.filter(pl.col("hour") >= END - timedelta(days=7))
     bring_in(city, tmp_path, "week", week.with_columns(pl.col("hour") + timedelta(days=7)))
@@ -177,8 +178,10 @@ def test_a_champion_of_another_release_stops_no_training(
     assert version.scores[CHAMPION] == version.scores["ensemble"]
 
 
-@pytest.mark.parametrize("move", [promote, rollback])
-def test_a_version_of_another_release_does_not_reach_production(city, registry, monkeypatch, move):
+@pytest.mark.parametrize("move", [promote, Production.rollback])
+def test_a_version_of_another_release_does_not_reach_production(
+    city, registry, production, monkeypatch, move
+):
     """Neither forward nor back: no forecast could be issued from it."""
     model = MODELS["glm"]()
     model.fit(city.history("city"), Grid(24, rows=2_000))
@@ -187,16 +190,16 @@ def test_a_version_of_another_release_does_not_reach_production(city, registry, 
     run = TrainingRun(CITY, "glm", {}, scores, "2018-05-01", "2018-05-22", "hash")
     first = registry.register(model, run)
     now = registry.put_in_production(first)
-    if move is rollback:
+    if move is Production.rollback:
         now = registry.put_in_production(registry.register(model, run))
     else:
         registry.register(model, run)
     with monkeypatch.context() as patch:
         other_features(patch)
         with pytest.raises(OtherRelease, match="glm was trained by a release with other features"):
-            move(registry)
+            move(production)
     assert registry.get(PRODUCTION).version == now.version
-    assert move(registry) and registry.get(PRODUCTION).version != now.version
+    assert move(production) and registry.get(PRODUCTION).version != now.version
 
 
 def test_a_station_silent_for_four_weeks_is_taken_for_closed(city, made, tmp_path):

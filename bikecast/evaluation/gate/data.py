@@ -10,13 +10,13 @@ from bikecast.evaluation.gate.evidence import Facts
 
 USUAL_SHARE: Final = 0.5
 """Of the median of up to eight weeks before. The lowest 2 % of New York's fortnights have less
-than 45 % (2017 to 2018-07-15; 25 % with the blizzard after the holidays), and Jersey City's in spring
-2020. It is for people to say what became of the others."""
+than 45 % (2017 to 2018-07-15; 25 % with the blizzard after the holidays), and so have Jersey City's
+in spring 2020. It is for people to say what became of the others."""
 RECENT_WEEKS: Final = 2
 LEAST_WEEKS: Final = 4
 MOST_VANISHED: Final = 0.2
-"""Of the stations. In no week of the panels of New York and Jersey City was one lost: many at once
-are a file that was not imported."""
+"""Of the stations. In no week of the panels of New York and Jersey City was one lost: many at
+once are a file that was not imported."""
 
 
 def freshness(facts: Facts, *, newer: bool) -> Check:

@@ -12,11 +12,11 @@ from bikecast.evaluation.gate.slices import slices
 from bikecast.evaluation.gate.soundness import soundness
 
 MIN_EFFECT: Final = 0.005
-"""Of the absolute error, in strict mode: half of what `train --quick` costs; riders see less of it."""
+"""Of the absolute error, in strict mode: half of what ``train --quick`` costs."""
 TOLERANCE: Final = 0.02
-"""Of the absolute error, by default. Of seven windows (Jersey City 2020, New York before 2018-07-16)
-the better one of regression and trees could be told to lose no more than 1 % in three, than 2 % in
-six; the same recipe fitted on newer days is far within."""
+"""Of the absolute error, by default. In seven windows (Jersey City 2020, New York before
+2018-07-16) the better one of regression and trees could be told to lose no more than 1 % in three,
+no more than 2 % in six."""
 FLOW_SLACK: Final = 0.05
 """Share by which the net flow's error, and trips that fail, may exceed the reference's: what four
 weeks of a small city cannot tell from chance. Of trips two standard errors of a count are let pass

@@ -1,10 +1,10 @@
 """Whether somebody pays for the gain: hours, days, weather and stations, each on its own.
 
 Where few bikes come, the forecast with the least absolute error is none at all, and an honest mean
-errs more: at night in Jersey City (2020) regression and trees were up to 37 % worse than naive, and
-their squared errors 40 % lower. So a slice is worse where both errors are. In 448 slices of pairs of
-models there and in New York (before 2018-07-16) 13 had an absolute error more than 10 % higher or
-surely 3 % higher; in none of them was the squared error surely higher.
+errs more: at night in Jersey City (2020) regression and trees were up to 37 % worse than naive,
+while their squared errors were 40 % lower. So a slice is worse where both errors are. Among 448
+slices of pairs of models there and in New York (before 2018-07-16) 13 had an absolute error more
+than 10 % or surely 3 % higher; in none of them was the squared error surely higher.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from bikecast.evaluation.gate.evidence import CHALLENGER, Evidence
 LIMIT: Final = 0.10
 """Of the absolute error: from it on a slice is worse, where the interval lies above."""
 RUINOUS: Final = 0.50
-"""From it on a slice is worse, however wide the interval; if the squared error is not surely higher,
-it cannot be told. The largest of an honest pair was 37 %."""
+"""From it on a slice is worse, however wide the interval; if the squared error is higher, and not
+surely so, it cannot be told. The largest of an honest pair was 37 %."""
 WET: Final = 0.2
 """mm in the hour from which it rains: the least that a gauge tells from none."""
 NEW: Final = timedelta(days=28)

@@ -7,6 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from bikecast.evaluation.backtest import backtest
+from bikecast.evaluation.detail import Parts, parts
 from bikecast.evaluation.scores import KEYS, Scores, score_overall
 from bikecast.history import History
 from bikecast.models.base import Forecaster, Grid
@@ -25,6 +26,7 @@ class Trial:
 
     frame: pl.DataFrame
     scores: Scores
+    parts: Parts
     forecaster: Forecaster
 
 
@@ -45,4 +47,4 @@ def trial(
         pl.col("target").cast(pl.Enum(TARGETS)),
         pl.col("mean", *QUANTILE_COLUMNS).cast(pl.Float32),
     )
-    return Trial(small, score_overall(frame, history), made)
+    return Trial(small, score_overall(frame, history), parts(frame, history), made)

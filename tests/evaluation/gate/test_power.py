@@ -73,7 +73,9 @@ def promoted(rows):
 def test_equal_pairs_are_seldom_told_apart(days):
     """400 pairs from four seeds: as many wrong promotions as 5 % allow, and no more."""
     wrong = sum(
-        promoted(pair(rng, days)) for rng in map(np.random.default_rng, range(4)) for _ in range(100)
+        promoted(pair(rng, days))
+        for rng in map(np.random.default_rng, range(4))
+        for _ in range(100)
     )
     assert wrong <= binom.ppf(0.95, 400, 0.05)
 
