@@ -33,7 +33,12 @@ def fetch_evidence(client: Any, run_id: str, folder: Path) -> Evidence | None:
 
     :raises InputError: for facts that lack what this release needs.
     """
-    if LEFT not in client.get_run(run_id).data.tags:
+    run = client.get_run(run_id)
+    if LEFT not in run.data.tags:
         return None
-    path, facts = (client.download_artifacts(run_id, name, str(folder)) for name in (ROWS, FACTS))
+    # By the address: by the run's id MLflow keeps to itself why a file cannot be had.
+    path, facts = (
+        mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/{name}", dst_path=str(folder))
+        for name in (ROWS, FACTS)
+    )
     return Evidence(pl.read_parquet(path), facts_from(json.loads(Path(facts).read_text())))
