@@ -19,8 +19,9 @@ from bikecast.store.promotions import PromotionBook, Turn
 
 PROMOTE: Final = "promote"
 ROLLBACK: Final = "rollback"
-NOTICED: Final = "noticed"
+DONE: Final = "done"
 UNDONE: Final = "undone"
+NOTICED: Final = "noticed"
 
 BEFORE_THE_BOOK: Final = "it was in production before moves were written down"
 BY_OTHER_MEANS: Final = "production was found to have been moved by other means"
@@ -67,8 +68,7 @@ class Production:
         with self.book.turn() as turn:
             self._noticed(turn)
             now = self.registry.get(PRODUCTION)
-            # Moves of before the book are known to the registry alone.
-            before = former(turn.all()) or now.previous
+            before = former(turn.all(), now.previous)
             if not before:
                 raise Refused(
                     f"version {now.version} is the first in production",
@@ -92,7 +92,8 @@ class Production:
     def _move(
         self, turn: Turn, kind: str, now: ModelVersion | None, to: ModelVersion, why: str
     ) -> ModelVersion:
-        turn.add(kind, number(now), to.version, who=self.who, why=why, system_id=to.system_id)
+        words = {"who": self.who, "why": why, "system_id": to.system_id}
+        turn.add(kind, number(now), to.version, **words)
         put = self.registry.put_in_production if kind == PROMOTE else self.registry.put_back
         try:
             moved = put(to)
@@ -101,8 +102,9 @@ class Production:
             with suppress(BikecastError):
                 self._noticed(turn)
             raise
-        # The page that stands with its run; `bikecast model show` tells the same at any time.
+        # It is moved, whatever fails now; `bikecast model show` makes the card anew at any time.
         with suppress(BikecastError):
+            turn.add(DONE, number(now), to.version, **words)
             self.registry.keep_card(moved, made(turn.all()))
         return moved
 
@@ -139,15 +141,18 @@ def made(moves: tuple[Promotion, ...]) -> list[Promotion]:
     for move in moves:
         if move.kind == UNDONE:
             kept.pop()  # it says so of the one before it
-        else:
+        elif move.kind != DONE:
             kept.append(move)
     return kept
 
 
-def former(moves: tuple[Promotion, ...]) -> str:
+def former(moves: tuple[Promotion, ...], previous: str = "") -> str:
     """The version before the one in production, as the way back goes; empty for none.
 
     What was gone back from is on nobody's way back, so that a second rollback goes on.
+
+    :param previous: what the registry says that production replaced, which counts where it was
+        before anything was written down.
     """
     line: list[str] = []
     for move in made(moves):
@@ -161,7 +166,9 @@ def former(moves: tuple[Promotion, ...]) -> str:
         else:
             line.append(move.to_version)
     known = [version for version in line if version]
-    return known[-2] if len(known) > 1 else ""
+    if len(known) > 1:
+        return known[-2]
+    return "" if any(previous in (m.from_version, m.to_version) for m in moves) else previous
 
 
 def at(moves: tuple[Promotion, ...], moment: datetime) -> Promotion | None:

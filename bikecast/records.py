@@ -143,8 +143,9 @@ class Promotion:
     """A move of the model in production, as it is written down for good.
 
     :param at: when, with time zone.
-    :param kind: ``promote`` and ``rollback``, written down before the move; ``undone`` where that
-        did not come through; ``noticed`` where production was found to have been moved otherwise.
+    :param kind: ``promote`` and ``rollback``, written down before the move, and ``done`` after it;
+        ``undone`` where it did not come through; ``noticed`` where production was found to have
+        been moved otherwise.
     :param from_version: what was in production before; empty where nothing was, or nobody knows.
     :param to_version: what is in production from then on; empty where nothing is.
     """

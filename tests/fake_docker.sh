@@ -7,6 +7,7 @@
 # $FAKE_DOCKER/containers/NAME  status, restarts, behaviour, created, started, image, labels, argv
 # $FAKE_DOCKER/images/REF       behaviour, commit; registry/REF the same, to be pulled
 # $FAKE_DOCKER/logs/NAME        SECONDS TEXT
+# $FAKE_DOCKER/model            the version that a rollback of the model leads to; none without it
 set -f
 C=$FAKE_DOCKER/containers
 
@@ -128,12 +129,16 @@ case $verb in
     for c; do show "$format" "$c"; done ;;
   run) run "$@" ;;
   exec)
+    [ "$1" != --env ] || shift 2
     load "$1"; shift
     [ "$status" = running ] || die "container is not running"
     case "$*" in
       "python -I -S /usr/local/lib/healthcheck.py")
         [ "$behaviour" != sick ] || die "GET /health answers 503"; echo fine ;;
       "test -s /tmp/nginx.pid") [ "$behaviour" != sick ] ;;
+      "bikecast model rollback --json")
+        [ -e "$FAKE_DOCKER/model" ] || die "error: version 1 is the first in production; train"
+        echo "{\"version\": \"$(cat "$FAKE_DOCKER/model")\"}" ;;
       "bikecast "*) echo "$*" ;;
       *) die "exec: no such program: $*" 127 ;;
     esac ;;

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bikecast.production import NOTICED, PROMOTE, ROLLBACK, UNDONE, at, former, made
+from bikecast.production import DONE, NOTICED, PROMOTE, ROLLBACK, UNDONE, at, former, made
 from bikecast.records import Promotion
 
 MIDNIGHT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -43,6 +43,7 @@ UP_TO_3 = ((PROMOTE, "", "1"), (PROMOTE, "1", "2"), (PROMOTE, "2", "3"))
         ((*UP_TO_3, (NOTICED, "3", ""), (PROMOTE, "", "3")), "2"),
         # What did not come through is as if it had never been wanted.
         ((*UP_TO_3, (PROMOTE, "3", "4"), (UNDONE, "4", "3")), "2"),
+        ((*UP_TO_3, (DONE, "2", "3"), (ROLLBACK, "3", "2"), (DONE, "3", "2")), "1"),
         # The book began late; only the registry knew what was before.
         (((NOTICED, "1", "2"),), "1"),
         (((NOTICED, "", "2"), (ROLLBACK, "2", "1")), ""),
@@ -51,6 +52,16 @@ UP_TO_3 = ((PROMOTE, "", "1"), (PROMOTE, "1", "2"), (PROMOTE, "2", "3"))
 def test_the_way_back(moves: tuple[tuple[str, str, str], ...], before: str) -> None:
     """One version further with each rollback, never forward again."""
     assert former(book(*moves)) == before
+
+
+def test_what_was_before_the_book_is_known_to_the_registry_alone() -> None:
+    """Until the way back has left it behind: nothing of the book is gone back to twice."""
+    late = ((NOTICED, "2", "3"), (ROLLBACK, "3", "2"))
+    assert former(book(*late[:1]), "2") == "2"
+    assert former(book(*late), "1") == "1"
+    assert former(book(*late, (ROLLBACK, "2", "1")), "") == ""
+    assert former(book(*late, (ROLLBACK, "2", "1")), "3") == ""
+    assert former((), "1") == "1"
 
 
 @given(st.lists(st.sampled_from("123456"), min_size=1, max_size=12))

@@ -32,7 +32,7 @@ def history(
         production = database.production
         # What was moved in MLflow itself is part of the answer.
         production.notice()
-        moves = production.book.all()
+        moves = tuple(m for m in production.book.all() if m.kind != "done")
         if at:
             _print_at(moves, _moment(database, moves, at), as_json)
         elif as_json:

@@ -41,7 +41,7 @@ def parsed(url: str) -> URL:
 @contextmanager
 def transaction(url: str) -> Iterator[Connection]:
     """One transaction on a connection of its own: all of it, or nothing."""
-    with _translated(parsed(url)):
+    with translated(parsed(url)):
         connection = connect(parsed(url))
         try:
             with connection:
@@ -53,7 +53,7 @@ def transaction(url: str) -> Iterator[Connection]:
 @contextmanager
 def session(url: str) -> Iterator[Connection]:
     """A connection where each statement counts at once; what is held by it ends with it."""
-    with _translated(parsed(url)):
+    with translated(parsed(url)):
         connection = connect(parsed(url))
         try:
             connection.autocommit = True
@@ -98,7 +98,8 @@ def _arguments(url: URL) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _translated(url: URL) -> Iterator[None]:
+def translated(url: URL) -> Iterator[None]:
+    """Errors of the database in our words."""
     try:
         yield
     except psycopg2.Error as error:

@@ -7,7 +7,7 @@ from psycopg2.extensions import connection as Connection
 
 from bikecast.errors import Locked
 from bikecast.records import Promotion
-from bikecast.store.connection import fetch, session
+from bikecast.store.connection import fetch, parsed, session, translated
 
 COLUMNS = "at, kind, from_version, to_version, who, why, system_id"
 ALL = f"""
@@ -47,26 +47,29 @@ class PromotionBook:
                     f"another command moves {self._model_name} in production",
                     hint="wait for its end, then try again",
                 )
-            yield Turn(connection, self._model_name)
+            yield Turn(connection, self._model_name, self._url)
 
 
 class Turn:
     """Whose turn it is may read and write; each line is kept as soon as it is written."""
 
-    def __init__(self, connection: Connection, model_name: str) -> None:
+    def __init__(self, connection: Connection, model_name: str, url: str) -> None:
         self._connection = connection
         self._model_name = model_name
+        self._url = parsed(url)
 
     def all(self) -> tuple[Promotion, ...]:
         """Every move, the oldest first."""
-        return _all(self._connection, self._model_name)
+        with translated(self._url):
+            return _all(self._connection, self._model_name)
 
     def add(
         self, kind: str, before: str, after: str, *, who: str, why: str, system_id: str
     ) -> Promotion:
         """Write a move down; when, says the database."""
         values = (self._model_name, kind, before, after, who, why, system_id)
-        return Promotion(*fetch(self._connection, ADD, values)[0])
+        with translated(self._url):
+            return Promotion(*fetch(self._connection, ADD, values)[0])
 
 
 def _all(connection: Connection, model_name: str) -> tuple[Promotion, ...]:

@@ -12,7 +12,7 @@ CREATE TABLE promotion (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     model_name text NOT NULL CHECK (model_name <> ''),
     system_id text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('promote', 'rollback', 'noticed', 'undone')),
+    kind text NOT NULL CHECK (kind IN ('promote', 'rollback', 'done', 'undone', 'noticed')),
     from_version text NOT NULL,
     to_version text NOT NULL,
     who text NOT NULL CHECK (who <> ''),

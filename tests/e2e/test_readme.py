@@ -324,6 +324,8 @@ SHOWS = {
     "bikecast train --quick": "challenger",
     "bikecast model promote": "passes the gate",
     "bikecast model rollback": "production",
+    "bikecast model history": "rollback",
+    "bikecast model show": "weak spot",
     "bikecast serve": "serving citibike-jc on http://127.0.0.1:8000",
     "bikecast predict": "Station JC115",
     "bikecast stock": "Stock at",

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import psycopg2.errors
@@ -12,7 +13,7 @@ from bikecast.errors import BikecastError, InputError, Locked, Refused, Unavaila
 from bikecast.history import build_history
 from bikecast.models import MODELS
 from bikecast.models.base import Grid
-from bikecast.production import NOTICED, PROMOTE, ROLLBACK, UNDONE, Production
+from bikecast.production import DONE, NOTICED, PROMOTE, ROLLBACK, UNDONE, Production
 from bikecast.promote import Check, Verdict, promote
 from bikecast.records import System
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
@@ -56,9 +57,14 @@ def registry(mlflow_url, tmp_path):
     return registry
 
 
+def told(production):
+    """The book, but for the word that a move came through."""
+    return [m for m in production.book.all() if m.kind != DONE]
+
+
 def moves(production):
     """The book: kind, from and to."""
-    return [(m.kind, m.from_version, m.to_version) for m in production.book.all()]
+    return [(m.kind, m.from_version, m.to_version) for m in told(production)]
 
 
 def test_who_moved_what_and_why_is_written_down_for_good(registry, production, rows):
@@ -74,7 +80,7 @@ def test_who_moved_what_and_why_is_written_down_for_good(registry, production, r
         production.rollback()
     expected = [(PROMOTE, "", "1"), (PROMOTE, "1", "2"), (PROMOTE, "2", "3")]
     assert moves(production) == [*expected, (ROLLBACK, "3", "2"), (ROLLBACK, "2", "1")]
-    book = production.book.all()
+    book = told(production)
     assert {(m.who, m.system_id) for m in book} == {("ann@laptop", "city")}
     assert book[0].why == "errs less by far"
     assert [m.why for m in book[1:2] + book[3:]] == [
@@ -104,16 +110,51 @@ def test_what_is_moved_in_mlflow_itself_is_noticed(registry, production):
     registry.put_in_production(registry.get("2"))
     production.notice()
     assert moves(production) == [(NOTICED, "1", "2")]
-    assert "before moves were written down" in production.book.all()[0].why
+    assert "before moves were written down" in told(production)[0].why
     registry.client.set_registered_model_alias(registry.name, PRODUCTION, "3")
     production.notice()
     production.notice()
     assert moves(production)[1:] == [(NOTICED, "2", "3")]
-    assert "other means" in production.book.all()[1].why
+    assert "other means" in told(production)[1].why
+    production.rollback()
+    registry.client.set_registered_model_alias(registry.name, PRODUCTION, "3")
+    production.notice()
+    assert moves(production)[2:] == [(ROLLBACK, "3", "2"), (NOTICED, "2", "3")]
     registry.client.delete_registered_model_alias(registry.name, PRODUCTION)
     promote(production, "3")
-    assert moves(production)[2:] == [(NOTICED, "3", ""), (PROMOTE, "", "3")]
+    assert moves(production)[4:] == [(NOTICED, "3", ""), (PROMOTE, "", "3")]
     assert production.rollback().version == "2"
+
+
+def test_the_card_tells_who_promoted_it_and_why(registry, production, run, tmp_path, monkeypatch):
+    """As a page that stands with its run, renewed with each move; on the terminal and as JSON."""
+
+    def page():
+        return registry.client.download_artifacts(version.run_id, "card.html", str(tmp_path))
+
+    version = registry.get("2")
+    assert "Never, as far as is written down." in Path(page()).read_text()
+    promote(production, "1")
+    promote(production, "2", why="winter & snow")
+    assert "winter &amp; snow" in Path(page()).read_text()
+    monkeypatch.setenv("BIKECAST_MLFLOW_TRACKING_URI", registry.uri)
+    monkeypatch.setenv("BIKECAST_MODEL_NAME", registry.name)
+    written = tmp_path / "written.html"
+    shown = run("model", "show", "--html", written).stdout
+    for words in ("version 2 (production): mean4w of city", "winter & snow", "not validated"):
+        assert words in shown
+    assert written.read_text() == Path(page()).read_text()
+    found = json.loads(run("model", "show", "1", "--json").stdout)
+    assert found["scores"] == SCORES and found["data_hash"] == "abc"
+    assert [m["to_version"] for m in found["moves"]] == ["1"] and found["gate"] is None
+    registry.client.log_dict(
+        version.run_id,
+        {"outcome": "reject", "checks": [{"name": "n", "outcome": "reject", "detail": "no good"}]},
+        "gate/report.json",
+    )
+    assert "weak spot: the gate on n: reject, no good" in run("model", "show", "2").stdout
+    with pytest.raises(InputError, match="cannot be written: No such file"):
+        run("model", "show", "--html", tmp_path / "nowhere" / "card.html")
 
 
 def test_nobody_moves_it_while_another_does(production):
@@ -192,9 +233,7 @@ def test_alias_and_book_agree_whatever_dies_in_between(registry, production, fai
         promote(dying, "2", why="a better one")
     production.notice()
     assert moves(production)[1:] == expected
-    assert (production.book.all()[1].who, production.book.all()[1].why) == (
-        *("bob@laptop", "a better one"),
-    )
+    assert (told(production)[1].who, told(production)[1].why) == (*("bob@laptop", "a better one"),)
     assert production.book.all()[-1].to_version == registry.in_production()
     assert promote(production, "3").passed
     assert production.rollback().version == expected[-1][2]
@@ -250,13 +289,13 @@ def test_the_commands_tell_what_was_in_production_when(run, registry, production
     run("model", "promote", "1", "--why", "the [first]")
     run("model", "promote", "2")
     assert json.loads(run("model", "rollback", "--why", "off", "--json").stdout)["version"] == "1"
-    told = json.loads(run("model", "history", "--json").stdout)
-    assert [(m["kind"], m["to_version"], m["who"]) for m in told] == [
+    found = json.loads(run("model", "history", "--json").stdout)
+    assert [(m["kind"], m["to_version"], m["who"]) for m in found] == [
         (kind, to, "eve@desk") for kind, to in ((PROMOTE, "1"), (PROMOTE, "2"), (ROLLBACK, "1"))
     ]
     table = run("model", "history").stdout
     assert "the [first]" in table and "rollback" in table and "eve@desk" in table
-    second = told[1]["at"]
+    second = found[1]["at"]
     at = json.loads(run("model", "history", "--at", second, "--json").stdout)
     assert (at["version"], at["since"], at["move"]["kind"]) == ("2", second, PROMOTE)
     assert f"version 2, since {second[:10]}" in run("model", "history", "--at", second).stdout

@@ -24,7 +24,7 @@ from bikecast.forecast import issue_forecast
 from bikecast.history import build_history
 from bikecast.models import MODELS
 from bikecast.models.base import Explainable, Grid
-from bikecast.production import Production
+from bikecast.production import Production, made
 from bikecast.registry import Registry, TrainingRun
 from bikecast.store import Store, ensure_database
 
@@ -124,18 +124,18 @@ def test_a_promotion_and_a_rollback_reach_riders_without_a_restart(
             until(lambda: service.answers_from("1"), 120)
             second = registry.register(fitted(), training())
             production.put(second, "a better one", registry.get("1"))
-            until(lambda: service.answers_from("2"), 60)
+            until(lambda: service.answers_from("2"), 120)
             production.rollback("a worse one")
-            until(lambda: service.answers_from("1"), 60)
+            until(lambda: service.answers_from("1"), 120)
             registry.client.set_registered_model_alias(registry.name, "production", "2")
-            until(lambda: service.answers_from("2"), 60)
+            until(lambda: service.answers_from("2"), 120)
             until(lambda: production.book.all()[-1].kind == "noticed", 60)
             assert refresher.poll() is None
         finally:
             refresher.terminate()
             refresher.wait(60)
     assert "error" not in log.read_text()
-    moves = [(m.from_version, m.to_version) for m in production.book.all()]
+    moves = [(m.from_version, m.to_version) for m in made(production.book.all())]
     assert moves == [("", "1"), ("1", "2"), ("2", "1"), ("1", "2")]
 
 

@@ -79,7 +79,12 @@ def test_train_promote_forecast_and_train_again(city, registry, production, made
     assert {f.path for f in registry.client.list_artifacts(version.run_id)} >= {
         "scores.json",
         "scores.png",
+        "scores_detail.json",
+        "card.html",
     }
+    card = registry.card(version)
+    assert len(card.detail["slices"]) == 15 and card.detail["stations"]["n"] == 3
+    assert card.commit == "abc" and card.params["most_rows"] and card.features["weather"]
     assert not is_trained(city, registry, "city")
     promote(production)
     assert is_trained(city, registry, "city")

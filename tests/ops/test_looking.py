@@ -101,6 +101,19 @@ def test_a_command_that_goes_well_has_code_0(play, hosts):
     assert json.loads(done.out)["code"] == 0 == done.code
 
 
+def test_a_command_may_run_where_mlflow_is(play, hosts):
+    """In the refresher, which one host has; whoever asks is named for the record."""
+    done = play(hosts, "exec", "model history", "--of", "refresher")
+    assert (done.code, done.out) == (0, "bikecast model history\n")
+    ran = (hosts[0].docker / "calls").read_text().splitlines()[-1]
+    assert ran.startswith("exec --env BIKECAST_WHO=")
+    assert ran.endswith(" bikecast-refresher-green bikecast model history")
+    done = play(hosts, "exec", "model history", "--of", "refresher", "--host", "two")
+    assert done.code == 2 and "there is no refresher on two" in done.err
+    done = play(hosts, "exec", "model history", "--of", "idle")
+    assert (done.code, done.err) == (2, "error: --of is 'idle'; write live or refresher\n")
+
+
 def test_there_are_no_logs_of_what_is_not_there(play, hosts, fresh):
     """Exit code 2 and no line that looks like one of a log."""
     for where, of, says in (

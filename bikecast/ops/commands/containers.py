@@ -308,6 +308,15 @@ def see_running(container: str) -> Command:
     return replace(script(STAYING, container, what=f"looking at {container}"), pretend="running")
 
 
+def ask_release(container: str, who: str, *words: str) -> Command:
+    """Run `bikecast` inside a container of a release.
+
+    :param who: who does so, for what the release writes down of it.
+    """
+    inside = ("docker", "exec", "--env", f"BIKECAST_WHO={who}", container, "bikecast", *words)
+    return Command(inside, what=f"bikecast {' '.join(words)}")
+
+
 PRUNE = """
 docker images --digests --format '{{.Repository}}@{{.Digest}}' | sort -u | while read -r image; do
   case " $3 " in *" ${image%@*} "*) ;; *) continue ;; esac

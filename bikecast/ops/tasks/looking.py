@@ -194,6 +194,7 @@ def _log(site: Site, host: Host, of: str, lines: int) -> str | None:
     help=helped(
         *("env", "yes"),
         command="Words for `bikecast`, quoted as one; may include --json.",
+        of="live or refresher, which has MLflow.",
         host="Another host than the first.",
         json="Print one JSON document around what the command printed.",
     ),
@@ -203,25 +204,28 @@ def execute(
     command: str,
     env: str = "staging",
     host: str = "",
+    of: str = "live",
     yes: bool = False,
     json: bool = False,
 ) -> None:
-    """Run a bikecast command in the live container of one host: inv exec "db status --json".
+    """Run a bikecast command in a container of one host: inv exec "db status --json".
 
     Its output and its exit code are passed on.
     """
     with told(), site_of(context, env) as site:
         if site.env.protected:
             confirm(f"run bikecast {command} in {env}", yes)
+        if of not in ("live", "refresher"):
+            raise InputError(f"--of is {of!r}", hint="write live or refresher")
         each = _chosen(site, host)[0]
         state = parse_state(each.run(commands.look(site.directory)))
-        container = _container(state, "live")
+        container = _container(state, of)
         if container is None:
-            raise _absent("live", [each])
-        words = ("docker", "exec", container.name, "bikecast", *shlex.split(command))
+            raise _absent(of, [each])
         code, said = 0, ""
         try:
-            out = each.run(commands.Command(words))
+            words = shlex.split(command)
+            out = each.run(commands.ask_release(container.name, site.who, *words))
         except CommandFailed as error:
             code, out, said = error.code, error.out, error.said
     if json:

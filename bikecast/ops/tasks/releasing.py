@@ -5,13 +5,14 @@ from json import dumps
 from invoke import Context, task
 
 from bikecast.config import seconds
-from bikecast.errors import InputError
+from bikecast.errors import BikecastError, InputError
 from bikecast.ops import commands, proxy
 from bikecast.ops.environment import Release
 from bikecast.ops.release import How, deploy
 from bikecast.ops.rollback import decide, rollback
 from bikecast.ops.host import together
-from bikecast.ops.site import Site, look_if_up
+from bikecast.ops.models import rollback_model
+from bikecast.ops.site import Site, Target, look_if_up
 from bikecast.ops.tasks.common import confirm, helped, told
 from bikecast.ops.tasks.notices import reported
 from bikecast.ops.tasks.work import site_of, target_of
@@ -98,6 +99,7 @@ def deploy_task(
         *("env", "dry", "json", "yes", "wait"),
         to="A release to go to; by default the former one.",
         of="Go back from this release, a tag or sha256:…, and from no other.",
+        with_model="Then put the former version of the model into production as well.",
     ),
 )
 def rollback_task(
@@ -105,6 +107,7 @@ def rollback_task(
     env: str = "staging",
     to: str = "",
     of: str = "",
+    with_model: bool = False,
     wait: str = "",
     yes: bool = False,
     dry: bool = False,
@@ -113,17 +116,29 @@ def rollback_task(
     """Give riders the former release again, at once: inv rollback.
 
     A canary is aborted, a mixed fleet put on the older of its releases. A second rollback goes one
-    release further back, never forward.
+    release further back, never forward. The model follows once all hosts have gone back.
     """
     with told(), site_of(context, env, dry) as site:
         patience = seconds(wait) if wait else 0.0
         if site.env.protected and not site.dry:
-            confirm(f"roll {env} back", yes)
+            confirm(f"roll {env} back" + (" with its model" if with_model else ""), yes)
+        document = {"environment": env}
         with reported(site, "rollback", to) as facts:
-            target = rollback(site, to, of=of, wait=patience)
+            target = _service_back(site, to, of, patience, with_model)
             facts["Release"] = target.release
+            if with_model:
+                document["model"] = facts["Model"] = rollback_model(site, target)
         if json:
-            print(dumps({"environment": env, **vars(target), "verdict": _verdict(site)}))
+            print(dumps(document | vars(target) | {"verdict": _verdict(site)}))
+
+
+def _service_back(site: Site, to: str, of: str, wait: float, with_model: bool) -> Target:
+    try:
+        return rollback(site, to, of=of, wait=wait)
+    except BikecastError as error:
+        if with_model:
+            error.what = f"{error.what}; the model was left as it is"
+        raise
 
 
 @task(help=helped("env", "dry", "yes"))  # type: ignore[untyped-decorator]
