@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bikecast.errors import InputError, OtherRelease
+from bikecast.errors import BikecastError, InputError, OtherRelease
 from bikecast.evaluation.detail import detail
 from bikecast.evaluation.gate import (
     CHALLENGER,
@@ -122,7 +122,7 @@ def train(
     champion = registry.find(PRODUCTION)
     makers = contenders(registry, champion, window[0])
     trials = tried(history, makers, window, rows, champion.model if champion else "", progress)
-    best = min((n for n in trials if n in MODELS and n != NAIVE), key=lambda n: rmse(trials[n]))
+    best = best_of(trials) or NAIVE
     evidence = gathered(history, trials, best, window, champion)
     if champion is None and not beats_naive(evidence):
         best = NAIVE
@@ -166,8 +166,8 @@ def answers(registry: Registry, champion: ModelVersion) -> bool:
     """Whether this release can ask the champion."""
     try:
         registry.load(champion)
-    except OtherRelease:
-        return False
+    except BikecastError as error:
+        return not isinstance(error, OtherRelease)
     return True
 
 
@@ -194,14 +194,22 @@ def tried(
             # A champion of another release cannot be asked any more.
             if name != CHAMPION:
                 raise
+        _forget(found, {NAIVE, WEEKLY, recipe, best_of(found)})
     if CHAMPION not in found and recipe in found:
         found[CHAMPION] = found[recipe]
     return found
 
 
-def rmse(of: Trial) -> float:
-    """What the best is chosen by."""
-    return of.scores["rmse"]
+def best_of(trials: dict[str, Trial]) -> str:
+    """The entry of MODELS with the lowest RMSE but for naive; empty where there is none yet."""
+    learned = (n for n in trials if n in MODELS and n != NAIVE)
+    return min(learned, key=lambda n: trials[n].scores["rmse"], default="")
+
+
+def _forget(trials: dict[str, Trial], needed: set[str]) -> None:
+    """Let forecasts go that nobody will look at: those of a large city are half a gigabyte."""
+    for name in trials.keys() & (MODELS.keys() - needed):
+        trials[name] = replace(trials[name], frame=trials[name].frame.clear())
 
 
 def gathered(
