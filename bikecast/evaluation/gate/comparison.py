@@ -85,12 +85,14 @@ def _studentised(own: Floats, other: Floats, value: float) -> Floats:
     """How far each draw's ratio is off, in its own standard errors."""
     n = len(own)
     parts = np.column_stack([own, other, own * own, own * other, other * other])
-    a, b, aa, ab, bb = (_weights(n) @ parts).T
+    sums = _weights(n) @ parts
+    # Days on which the other one never erred have no ratio.
+    a, b, aa, ab, bb = sums[sums[:, 1] > 0].T
     drawn = 1 - a / b
     squares = (1 - drawn) ** 2 * bb - 2 * (1 - drawn) * ab + aa
     errors = np.sqrt(n / (n - 1) * np.maximum(squares, 0)) / b
     kept = errors > 1e-9
-    return (drawn[kept] - value) / errors[kept]
+    return np.asarray((drawn[kept] - value) / errors[kept])
 
 
 @lru_cache(maxsize=8)
