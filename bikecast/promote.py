@@ -1,6 +1,7 @@
 """From challenger to production: what the gate says, and a move."""
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from bikecast.errors import BikecastError, OtherRelease, Refused
@@ -61,11 +62,16 @@ class Verdict:
                     "outcome": c.outcome,
                     "passed": c.passed,
                     "detail": c.detail,
-                    "figures": c.figures,
+                    "figures": {k: _plain(v) for k, v in c.figures.items()},
                 }
                 for c in self.checks
             ],
         }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it, which knows no infinity."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def validate(registry: Registry, which: str = CHALLENGER, rule: Rule = Rule()) -> Verdict:

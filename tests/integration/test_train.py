@@ -137,6 +137,19 @@ def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
     assert second.scores[CHAMPION] == second.scores[champion.model]
 
 
+def test_naive_is_registered_where_nothing_errs_less(
+    store, registry, production, made, tmp_path, monkeypatch
+):
+    """A city whose weeks are all alike needs no other model, and naive may go into production."""
+    store.add_system(CITY)
+    week, hour = made.panel.filter(pl.col("hour") >= END - timedelta(days=7)), pl.col("hour")
+    weeks = pl.concat([week.with_columns(hour - timedelta(days=7 * i)) for i in range(5)])
+    bring_in(store, tmp_path, "weeks", weeks)
+    monkeypatch.setattr("bikecast.train.MODELS", {m: MODELS[m] for m in ("naive", "mean4w")})
+    version = train(store, registry, "city")
+    assert version.model == "naive" and promote(production).passed
+
+
 def test_as_many_rows_are_learned_from_as_asked(city, registry, monkeypatch):
     """`--quick` learns from fewer; the version says from how many."""
     monkeypatch.setattr("bikecast.train.ROWS", 3_000)
