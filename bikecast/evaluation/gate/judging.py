@@ -17,6 +17,9 @@ TOLERANCE: Final = 0.02
 """Of the absolute error, by default. In seven windows (Jersey City 2020, New York before
 2018-07-16) the better one of regression and trees could be told to lose no more than 1 % in three,
 no more than 2 % in six."""
+COMPARED: Final = 0.95
+"""Share of the hours that the reference must have forecast too; it may not know the newest
+stations, and on few hours one could be better by the choice of them."""
 FLOW_SLACK: Final = 0.05
 """Share by which the net flow's error, and trips that fail, may exceed the reference's: what four
 weeks of a small city cannot tell from chance. Of trips two standard errors of a count are let pass
@@ -65,9 +68,14 @@ Reading = Callable[[Gain], tuple[Outcome, str]]
 
 
 def _gained(evidence: Evidence, reference: str, read: Reading) -> Check:
-    found = gain(*daily_losses(evidence.rows, CHALLENGER, reference))
+    rows = evidence.rows
+    found = gain(*daily_losses(rows, CHALLENGER, reference))
     outcome, asked = read(found)
     name = f"errs {asked} {reference}"
+    there = int(rows[reference].is_finite().sum())
+    if there < COMPARED * len(rows):
+        detail = f"{reference} forecast {there:,} of the {len(rows):,} alone"
+        return Check(name, "inconclusive", detail, {"days": found.days})
     if found.days < LEAST_DAYS:
         detail = f"compared on {found.days} days, {LEAST_DAYS} are needed"
         return Check(name, "inconclusive", detail, {"days": found.days})

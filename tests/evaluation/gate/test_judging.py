@@ -89,6 +89,11 @@ def test_what_is_missing_never_passes():
     assert verdict(made_evidence(), "2")[0] == "inconclusive"
     none = made_rows().with_columns(champion=pl.lit(None, pl.Float32))
     assert verdict(made_evidence(champion="1", rows=none), "1")[0] == "inconclusive"
+    part = made_rows().with_columns(
+        champion=pl.when(pl.col("station_id") != "a").then(pl.col("champion"))
+    )
+    found, names = verdict(made_evidence(champion="1", rows=part), "1")
+    assert found == "inconclusive" and len(names) == 1
     assert verdict(made_evidence(leak=None)) == ("inconclusive", ["forecasts do not look ahead"])
     few = made_evidence(rows=made_rows(days=6))
     assert verdict(few) == ("inconclusive", ["errs less than naive"])
