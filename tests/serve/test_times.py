@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bikecast.serve.problems import Problem
-from bikecast.serve.times import civil_hour
+from bikecast.serve.times import civil_hour, moment
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -104,3 +104,15 @@ def test_a_moment_with_an_offset_is_never_refused(moment: datetime, zone: str) -
     shown = moment.replace(tzinfo=UTC).astimezone(there)
     hour = civil_hour(moment.isoformat() + "Z", there)
     assert hour == shown.replace(minute=0, second=0, microsecond=0, tzinfo=None)
+
+
+def test_a_moment_keeps_its_minutes_and_has_a_zone():
+    """Local where no offset is given; the hours of a change are refused as for a forecast."""
+    zone = ZoneInfo("America/New_York")
+    local = moment("2018-07-16T08:15:30", zone)
+    assert local.isoformat() == "2018-07-16T08:15:30-04:00"
+    assert moment("2018-07-16T12:15:30Z", zone) == local
+    with pytest.raises(Problem, match="occurs twice"):
+        moment("2018-11-04T01:30", zone)
+    with pytest.raises(Problem, match="is not RFC 3339"):
+        moment("yesterday", zone)
