@@ -51,8 +51,10 @@ def daily_losses(rows: pl.DataFrame, own: str, other: str, power: int = 1) -> tu
     }
     both = rows.select(pl.col("hour").dt.date().alias("day"), **error)
     both = both.filter(pl.col("own").is_finite() & pl.col("other").is_finite())
-    days = both.group_by("day").sum().sort("day")
-    return days["own"].to_numpy(), days["other"].to_numpy()
+    # Summed in one order, as several threads would not: the same evidence gives the same answer.
+    _, day = np.unique(both["day"].to_numpy(), return_inverse=True)
+    sums = [np.bincount(day, both[name].to_numpy()).astype(np.float64) for name in ("own", "other")]
+    return sums[0], sums[1]
 
 
 def gain(own: Floats, other: Floats) -> Gain:
