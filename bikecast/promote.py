@@ -1,5 +1,6 @@
 """From challenger to production: what the gate says, and a move."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
@@ -95,6 +96,9 @@ def _loaded(registry: Registry, version: ModelVersion) -> tuple[Check, ...]:
     try:
         return loading(registry.load_apart(version))
     except OtherRelease as error:
+        # A registry that is gone, or files that cannot be had now, are no fault of the version's.
+        with suppress(OtherRelease):
+            registry.load(version)
         return (Check("forecasts where it is loaded alone", "reject", str(error)),)
 
 
