@@ -207,7 +207,7 @@ def best_of(trials: dict[str, Trial]) -> str:
 
 
 def _forget(trials: dict[str, Trial], needed: set[str]) -> None:
-    """Let forecasts go that nobody will look at: those of a large city are half a gigabyte."""
+    """Let forecasts go that nobody will look at: each row takes some 50 bytes."""
     for name in trials.keys() & (MODELS.keys() - needed):
         trials[name] = replace(trials[name], frame=trials[name].frame.clear())
 

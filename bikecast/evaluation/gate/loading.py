@@ -8,11 +8,10 @@ from bikecast.records import QUANTILE_COLUMNS
 
 HOURS: Final = 24
 MAX_BYTES: Final = 500_000_000
-"""The forecast table holds the model in PostgreSQL, whose fields end at 1 GB; New York's ensemble
-is far below."""
+"""The forecast table keeps the model in PostgreSQL, whose fields end at 1 GB."""
 MAX_SECONDS: Final = 60.0
-"""Of a core: what a busy machine makes wait is not the model's fault. MLflow and a model of a city
-of 51 stations take 5, and a table is due every ten minutes."""
+"""Of a core: what a busy machine makes wait is not the model's fault. A table may be due every few
+minutes."""
 INPUTS: Final = {"station_id", "hour", "pickups", "returns"}
 OUTPUTS: Final = {"station_id", "hour", "target", "mean", *QUANTILE_COLUMNS}
 
