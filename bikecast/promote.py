@@ -1,95 +1,121 @@
-"""From challenger to production: a gate that reads scores, and a move."""
+"""From challenger to production: what the gate says, and a move."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any
 
-from bikecast.errors import Refused
+from bikecast.errors import BikecastError, OtherRelease, Refused
+from bikecast.evaluation.gate import (
+    NAIVE,
+    Check,
+    Evidence,
+    Outcome,
+    Rule,
+    judge,
+    loading,
+    overall,
+    report_html,
+)
 from bikecast.production import Production
 from bikecast.records import ModelVersion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
-NAIVE = "naive"
-WEEKLY = "mean4w"
-NET_FLOW_SLACK = 0.05
-"""Share by which the net flow's error may exceed the four-week mean's: what four weeks of a small
-city cannot tell from chance."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question of the gate, in figures."""
-
-    name: str
-    passed: bool
-    detail: str
+__all__ = ["Check", "Rule", "Verdict", "promote", "validate"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of a version."""
+    """What the gate says of a version.
+
+    :param against: the version that it was held against, or ``naive``.
+    :param kept: the report stands with the version's training run.
+    """
 
     version: ModelVersion
     checks: tuple[Check, ...]
+    against: str = NAIVE
+    rule: Rule = Rule()
+    kept: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """Promote, reject, or inconclusive, which does not pass either."""
+        return overall(self.checks)
 
     @property
     def passed(self) -> bool:
         """Whether every check passed."""
-        return all(c.passed for c in self.checks)
+        return self.outcome == "promote"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "outcome": self.outcome,
+            "passed": self.passed,
+            "version": self.version.version,
+            "model": self.version.model,
+            "against": self.against,
+            "rule": "strict" if self.rule.strict else "not worse and newer",
+            "checks": [
+                {
+                    "name": c.name,
+                    "outcome": c.outcome,
+                    "passed": c.passed,
+                    "detail": c.detail,
+                    "figures": {k: _plain(v) for k, v in c.figures.items()},
+                }
+                for c in self.checks
+            ],
+        }
 
 
-def validate(
-    registry: Registry, which: str = CHALLENGER, rmse_limit: float | None = None
-) -> Verdict:
-    """Hold a version's scores against naive's and the champion's on the same recent hours.
+def _plain(value: Any) -> Any:
+    """As JSON can hold it, which knows no infinity."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
-    :param rmse_limit: bikes per station-hour that the RMSE must not exceed.
+
+def validate(registry: Registry, which: str = CHALLENGER, rule: Rule = Rule()) -> Verdict:
+    """Judge a version by what its training left, and by a real load of it.
+
+    The report is kept with the version's run where we may write there.
     """
     version = registry.get(which)
-    return Verdict(version, judge(version, registry.find(PRODUCTION), rmse_limit))
+    champion = registry.find(PRODUCTION)
+    against = champion.version if champion and champion.version != version.version else ""
+    evidence = registry.evidence(version)
+    checks = judge(evidence, against, rule)
+    # What is out already need not be loaded, which takes seconds.
+    if overall(checks) != "reject":
+        checks += _loaded(registry, version)
+    verdict = Verdict(version, checks, against or NAIVE, rule)
+    return replace(verdict, kept=_keep(registry, verdict, evidence))
 
 
-def judge(
-    version: ModelVersion, champion: ModelVersion | None, rmse_limit: float | None = None
-) -> tuple[Check, ...]:
-    """The gate itself: figures in, answers out."""
-    scores = version.scores
-    own = scores.get(version.model, {})
-    missing = [e for e in (version.model, NAIVE) if "rmse" not in scores.get(e, {})]
-    if missing:
-        return (Check("scored", False, f"no scores of {', '.join(missing)} on the same hours"),)
-    checks = [
-        _at_most(f"{score} better than naive", own[score], scores[NAIVE][score], strict=True)
-        for score in ("mae", "rmse")
-    ]
-    flows = [scores.get(e, {}).get("net_flow_mae") for e in (version.model, WEEKLY)]
-    if flows[0] is not None and flows[1] is not None:
-        # A lower error of either flow does not mean a lower one of their difference.
-        most = (1 + NET_FLOW_SLACK) * flows[1]
-        checks.append(_at_most("net flow no worse than mean4w", flows[0], most, strict=False))
-    if champion is not None and champion.version != version.version:
-        theirs = scores.get("champion")
-        if theirs is None:
-            checks.append(Check("champion", False, f"not compared with version {champion.version}"))
-        else:
-            checks += [
-                _at_most(f"{s} no worse than the champion", own[s], theirs[s], strict=False)
-                for s in ("mae", "rmse")
-            ]
-    if rmse_limit is not None:
-        checks.append(_at_most("rmse within the limit", own["rmse"], rmse_limit, strict=False))
-    return tuple(checks)
+def _loaded(registry: Registry, version: ModelVersion) -> tuple[Check, ...]:
+    try:
+        return loading(registry.load_apart(version))
+    except OtherRelease as error:
+        # A registry that is gone, or files that cannot be had now, are no fault of the version's.
+        with suppress(OtherRelease):
+            registry.load(version)
+        return (Check("forecasts where it is loaded alone", "reject", str(error)),)
 
 
-def _at_most(name: str, value: float, bound: float, *, strict: bool) -> Check:
-    # A figure that is not a number passes nothing: both comparisons are false.
-    passed = value < bound if strict else value <= bound
-    return Check(name, passed, f"{value:.4f} against {bound:.4f}")
+def _keep(registry: Registry, verdict: Verdict, evidence: Evidence | None) -> bool:
+    document = verdict.document()
+    try:
+        registry.keep_answer(
+            verdict.version, document, report_html(document, verdict.checks, evidence)
+        )
+    except BikecastError:
+        # Whoever may only read is told the answer all the same.
+        return False
+    return True
 
 
 def promote(
-    production: Production,
-    which: str = CHALLENGER,
-    rmse_limit: float | None = None,
-    why: str = "",
+    production: Production, which: str = CHALLENGER, rule: Rule = Rule(), why: str = ""
 ) -> Verdict:
     """Put a version that passes the gate into production, and write down who did so and why.
 
@@ -99,13 +125,19 @@ def promote(
     """
     registry = production.registry
     champion = registry.find(PRODUCTION)
-    verdict = validate(registry, which, rmse_limit)
+    verdict = validate(registry, which, rule)
     if not verdict.passed:
         failed = "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks if not c.passed)
         raise Refused(
             f"version {verdict.version.version} stays out of production: {failed}",
-            hint="`bikecast model show` has all scores",
+            hint="`bikecast model validate` has every check",
         )
     registry.load(verdict.version)
-    why = why or "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks)
-    return Verdict(production.put(verdict.version, why, champion), verdict.checks)
+    why = why or _reason(verdict)
+    return replace(verdict, version=production.put(verdict.version, why, champion))
+
+
+def _reason(verdict: Verdict) -> str:
+    """The comparisons of a verdict that passes, in a line."""
+    gains = [f"{c.name} {c.detail}" for c in verdict.checks if "gain" in c.figures]
+    return "; ".join(gains) or "nothing errs less than naive"

@@ -1,4 +1,7 @@
-"""Train: compare every model on the last weeks, fit the best on everything, register it."""
+"""Train: compare every model on the last weeks, fit the best on everything, register it.
+
+What every model forecast of these weeks goes to the registry too, as evidence for the gate.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -8,9 +11,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bikecast.errors import InputError
-from bikecast.evaluation import backtest, score_overall
-from bikecast.evaluation.detail import Parts, detail, parts
+from bikecast.errors import BikecastError, InputError, OtherRelease
+from bikecast.evaluation.detail import detail
+from bikecast.evaluation.gate import (
+    CHALLENGER,
+    CHAMPION,
+    NAIVE,
+    WEEKLY,
+    Evidence,
+    Facts,
+    Trial,
+    beats_naive,
+    facts_of,
+    leak,
+    side_by_side,
+    trial,
+)
 from bikecast.history import History, Ints
 from bikecast.models import MODELS
 from bikecast.models.base import Forecaster, Grid, Prediction
@@ -18,7 +34,6 @@ from bikecast.records import MAX_HORIZON, ModelVersion
 from bikecast.registry import PRODUCTION, Registry, TrainingRun
 from bikecast.store import Store
 
-CHAMPION = "champion"
 GATE_DAYS = 28
 LEAST_DAYS = 28
 # Every second midnight for the week ahead: each hour is forecast 3 or 4 times, 1 to 168 h ahead.
@@ -94,34 +109,28 @@ def train(
     """Compare every entry of MODELS on recent hours, fit the best on all of them, register it.
 
     The comparison is made without weather, as a system without weather forecasts is served. The
-    best has the lowest RMSE; naive is measured, and never chosen.
+    best has the lowest RMSE; where there is no champion and the best does not err less than naive
+    beyond doubt, naive is taken.
 
     :param commit: the git commit of the code that trains.
     :param quick: learn from ``QUICK_ROWS``: sooner, and a little less accurate.
     """
     registry.check_owner(system_id)
     history = store.history(system_id)
-    start, days = gate_window(history)
+    window = gate_window(history)
     rows = QUICK_ROWS if quick else ROWS
-    makers = contenders(registry, history, start)
-    judged: dict[str, dict[str, float]] = {}
-    seen: dict[str, Parts] = {}
-    for i, (name, make) in enumerate(makers.items()):
-        progress(i, len(makers) + 1, f"backtest of {name}")
-        try:
-            judged[name], seen[name] = judge(
-                replace(history, weather=None), make, start, days, rows
-            )
-        except InputError:
-            # A champion of another release cannot be asked any more.
-            if name != CHAMPION:
-                raise
-    best = min((n for n in judged if n in MODELS and n != "naive"), key=lambda n: judged[n]["rmse"])
     champion = registry.find(PRODUCTION)
-    if champion and CHAMPION not in judged and champion.model in judged:
-        # It has seen the window, or is of another release: its recipe, fitted before the window,
-        # stands for it.
-        judged[CHAMPION], seen[CHAMPION] = judged[champion.model], seen[champion.model]
+    makers = contenders(registry, champion, window[0])
+    trials = tried(history, makers, window, rows, champion.model if champion else "", progress)
+    best = best_of(trials) or NAIVE
+    evidence = gathered(history, trials, best, window, champion)
+    if champion is None and not beats_naive(evidence):
+        best = NAIVE
+        evidence = gathered(history, trials, best, window, champion)
+    elif champion is not None:
+        facts = replace(evidence.facts, champion_answers=answers(registry, champion))
+        evidence = replace(evidence, facts=facts)
+    judged = {name: found.scores for name, found in trials.items()}
     progress(len(makers), len(makers) + 1, f"fit of {best}")
     forecaster = MODELS[best]()
     forecaster.fit(history, replace(SERVING_GRID, rows=rows))
@@ -135,30 +144,97 @@ def train(
         data_hash=data_hash(history),
         commit=commit,
         pictures={"scores.png": picture(judged)},
-        detail=detail({n: p for n, p in seen.items() if n in (best, "naive", CHAMPION)}, best),
+        detail=detail(
+            {n: t.parts for n, t in trials.items() if n in (best, NAIVE, CHAMPION)}, best
+        ),
+        evidence=evidence,
     )
     return registry.register(forecaster, run)
 
 
-def contenders(registry: Registry, history: History, start: datetime) -> dict[str, Make]:
+def contenders(
+    registry: Registry, champion: ModelVersion | None, start: datetime
+) -> dict[str, Make]:
     """Every entry of MODELS, and the champion itself where it has not seen the window."""
     found: dict[str, Make] = dict(MODELS)
-    champion = registry.find(PRODUCTION)
     if champion and champion.trained_until <= start.isoformat():
         found[CHAMPION] = lambda: AsItIs(registry.load(champion))
     return found
 
 
-def judge(
-    history: History, make: Make, start: datetime, days: int, rows: int
-) -> tuple[dict[str, float], Parts]:
-    """A contender's scores on the window, in all and by part of it.
+def answers(registry: Registry, champion: ModelVersion) -> bool:
+    """Whether this release can ask the champion."""
+    try:
+        registry.load(champion)
+    except BikecastError as error:
+        return not isinstance(error, OtherRelease)
+    return True
 
-    It is fitted once before it, from as many rows as later.
+
+def tried(
+    history: History,
+    makers: dict[str, Make],
+    window: tuple[datetime, int],
+    rows: int,
+    recipe: str,
+    progress: Progress,
+) -> dict[str, Trial]:
+    """A trial of each contender on the window, fitted before it, from as many rows as later.
+
+    :param recipe: the champion's entry in MODELS; where the champion itself has seen the window,
+        or is of another release, its recipe stands for it.
     """
-    grid = replace(GATE_GRID, rows=rows)
-    frame = backtest(history, make, start=start, days=days, grid=grid, refit_days=days)
-    return score_overall(frame, history), parts(frame, history)
+    found: dict[str, Trial] = {}
+    without_weather = replace(history, weather=None)
+    for i, (name, make) in enumerate(makers.items()):
+        progress(i, len(makers) + 1, f"backtest of {name}")
+        try:
+            found[name] = trial(without_weather, make, *window, replace(GATE_GRID, rows=rows))
+        except InputError:
+            # A champion of another release cannot be asked any more.
+            if name != CHAMPION:
+                raise
+        _forget(found, {NAIVE, WEEKLY, recipe, best_of(found)})
+    if CHAMPION not in found and recipe in found:
+        found[CHAMPION] = found[recipe]
+    return found
+
+
+def best_of(trials: dict[str, Trial]) -> str:
+    """The entry of MODELS with the lowest RMSE but for naive; empty where there is none yet."""
+    learned = (n for n in trials if n in MODELS and n != NAIVE)
+    return min(learned, key=lambda n: trials[n].scores["rmse"], default="")
+
+
+def _forget(trials: dict[str, Trial], needed: set[str]) -> None:
+    """Let forecasts go that nobody will look at: each row takes some 50 bytes."""
+    for name in trials.keys() & (MODELS.keys() - needed):
+        trials[name] = replace(trials[name], frame=trials[name].frame.clear())
+
+
+def gathered(
+    history: History,
+    trials: dict[str, Trial],
+    best: str,
+    window: tuple[datetime, int],
+    champion: ModelVersion | None,
+) -> Evidence:
+    """What the gate will look at."""
+    roles = {r: trials[r] for r in (CHAMPION, NAIVE, WEEKLY) if r in trials}
+    roles[CHALLENGER] = trials[best]
+    seen = replace(history, weather=None)
+    facts = Facts(
+        model=best,
+        start=window[0].isoformat(),
+        days=window[1],
+        data_until=history.as_of.isoformat(),
+        scores={role: found.scores for role, found in roles.items()},
+        champion=champion.version if champion else "",
+        champion_until=champion.trained_until if champion else "",
+        leak=leak(seen, trials[best].forecaster, *window),
+        **facts_of(history),
+    )
+    return Evidence(side_by_side(roles, history, window[0]), facts)
 
 
 def picture(judged: dict[str, dict[str, float]]) -> Any:

@@ -139,7 +139,8 @@ def _train(database: Opened, steps: Steps, system: System) -> None:
         verdict = promote(database.production, version.version)
         step.result(f"version {version.version} is in production")
     for check in verdict.checks:
-        errors.print(f"  [dim]{check.name}: {check.detail}[/]", highlight=False)
+        if "gain" in check.figures:
+            errors.print(f"  [dim]{check.name} {check.detail}[/]", highlight=False)
 
 
 def _table(database: Opened, steps: Steps, system: System) -> Issue:

@@ -31,7 +31,18 @@ SystemId = Annotated[
 ]
 RmseLimit = Annotated[
     float | None,
-    typer.Option(help="RMSE in bikes per station-hour that must not be exceeded.", min=0),
+    typer.Option(
+        "--rmse-threshold",
+        "--rmse-limit",
+        help="RMSE in bikes per station-hour that must not be exceeded.",
+        min=0,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Ask for a gain beyond doubt; by default no loss and newer data will do."
+    ),
 ]
 
 
@@ -43,6 +54,7 @@ def train(
     quick: Annotated[
         bool, typer.Option("--quick", help="Learn from fewer hours; errors are 1 % larger.")
     ] = False,
+    strict: Strict = False,
     rmse_limit: RmseLimit = None,
     as_json: Json = False,
 ) -> None:
@@ -57,9 +69,10 @@ def train(
         if not as_json:
             print_version(version)
         if promote:
+            from bikecast.promote import Rule
             from bikecast.promote import promote as do_promote
 
-            verdict = do_promote(database.production, version.version, rmse_limit)
+            verdict = do_promote(database.production, version.version, Rule(strict, rmse_limit))
             version = verdict.version
             if not as_json:
                 print_verdict(verdict)
@@ -207,17 +220,21 @@ def _figures(version: ModelVersion) -> list[str]:
     return [f"{own[s]:.3f}" if s in own else "–" for s in ("mae", "rmse")]
 
 
-@model.command(epilog="Example: bikecast model validate challenger --rmse-limit 4")
+@model.command(epilog="Example: bikecast model validate challenger --rmse-threshold 4")
 def validate(
-    which: Which = "challenger", rmse_limit: RmseLimit = None, as_json: Json = False
+    which: Which = "challenger",
+    strict: Strict = False,
+    rmse_limit: RmseLimit = None,
+    as_json: Json = False,
 ) -> None:
-    """Ask the gate about a version; exit code 1 where it says no."""
+    """Ask the gate about a version; exit code 1 where it says no, or cannot tell."""
+    from bikecast.promote import Rule
     from bikecast.promote import validate as do_validate
 
     with opened(read_settings()) as database:
-        verdict = do_validate(database.registry, which, rmse_limit)
+        verdict = do_validate(database.registry, which, Rule(strict, rmse_limit))
     if as_json:
-        print_json(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+        print_json(verdict.document())
     else:
         print_verdict(verdict)
     if not verdict.passed:
@@ -227,6 +244,7 @@ def validate(
 @model.command(epilog='Example: bikecast model promote challenger --why "winter is in the data"')
 def promote(
     which: Which = "challenger",
+    strict: Strict = False,
     rmse_limit: RmseLimit = None,
     why: Annotated[
         str, typer.Option(help="The reason, for good; by default the gate's figures.")
@@ -234,12 +252,13 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Put a version that passes the gate into production, and write down who did so and why."""
+    from bikecast.promote import Rule
     from bikecast.promote import promote as do_promote
 
     with opened(read_settings()) as database:
-        verdict = do_promote(database.production, which, rmse_limit, why)
+        verdict = do_promote(database.production, which, Rule(strict, rmse_limit), why)
     if as_json:
-        print_json(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+        print_json(verdict.document())
     else:
         print_verdict(verdict)
 
@@ -260,11 +279,20 @@ def rollback(
 
 def print_verdict(verdict: "Verdict") -> None:
     """The gate's answers, check by check."""
+    from bikecast.evaluation.gate import MARKS
+
+    colours = {"promote": "green", "reject": "red", "inconclusive": "yellow"}
     for check in verdict.checks:
-        mark = "[green]✓[/]" if check.passed else "[red]✗[/]"
-        output.print(f"{mark} {check.name}: {check.detail}")
-    word = "passes" if verdict.passed else "does not pass"
-    output.print(f"version {verdict.version.version} {word} the gate")
+        mark = f"[{colours[check.outcome]}]{MARKS[check.outcome]}[/]"
+        output.print(f"{mark} {check.name}: {check.detail}", highlight=False)
+    words = {
+        "promote": "passes the gate",
+        "reject": "does not pass the gate",
+        "inconclusive": "does not pass the gate: it cannot be told yet",
+    }
+    output.print(f"version {verdict.version.version} {words[verdict.outcome]}")
+    if not verdict.kept:
+        errors.print("[yellow]the report could not be kept with the version's run[/]")
 
 
 def print_issue(issue: Issue, as_json: bool) -> None:

@@ -21,9 +21,11 @@ from sqlalchemy.pool import NullPool
 
 from bikecast.errors import DiskFull, InputError, OtherRelease, Unavailable, UnknownName
 from bikecast.evaluation.card import Card
+from bikecast.evaluation.gate import Evidence, Loaded
 from bikecast.evaluation.report.card import card_html
 from bikecast.models.base import Explainable
 from bikecast.records import ModelVersion, Promotion, System
+from bikecast.registry import apart, artifacts
 from bikecast.registry.cards import CARD, log_detail, read_card
 from bikecast.registry.flavour import SIGNATURE, PanelModel
 
@@ -52,6 +54,7 @@ class TrainingRun:
     :param scores: entry of MODELS (and ``champion``) → score → value, on the same hours.
     :param pictures: file name → matplotlib figure.
     :param detail: its scores by part of these hours, for the model's card.
+    :param evidence: what the gate looks at; without it no version passes.
     """
 
     system: System
@@ -64,6 +67,7 @@ class TrainingRun:
     commit: str = ""
     pictures: dict[str, Any] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
 
 class Registry:
@@ -176,6 +180,8 @@ class Registry:
         mlflow.log_dict(run.scores, "scores.json")
         for name, figure in run.pictures.items():
             mlflow.log_figure(figure, name)
+        if run.evidence is not None:
+            artifacts.log_evidence(run.evidence)
 
     def versions(self) -> list[ModelVersion]:
         """All versions, the newest first; empty where nothing was ever registered."""
@@ -270,6 +276,24 @@ class Registry:
                 hint="train another: `bikecast train --promote`",
             ) from error
         return forecaster
+
+    def evidence(self, version: ModelVersion) -> Evidence | None:
+        """What its training left for the gate; None where it left nothing."""
+        with self._reaching(), TemporaryDirectory() as folder:
+            return artifacts.fetch_evidence(self.client, version.run_id, Path(folder))
+
+    def load_apart(self, version: ModelVersion) -> Loaded:
+        """Load a version and ask it in a process that knows nothing but the registry.
+
+        :raises OtherRelease: where it cannot be loaded there, or not be asked.
+        """
+        return apart.load_apart(self.uri, self.name, version.version)
+
+    def keep_answer(self, version: ModelVersion, document: dict[str, Any], page: str) -> None:
+        """Keep what the gate said with the version's training run."""
+        with self._reaching():
+            self.client.log_dict(version.run_id, document, artifacts.ANSWER)
+            self.client.log_text(version.run_id, page, artifacts.PAGE)
 
     def put_in_production(self, version: ModelVersion) -> ModelVersion:
         """Point the production alias at a version, and remember which one it replaced."""

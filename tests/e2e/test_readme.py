@@ -140,8 +140,9 @@ class Shell:
                 self.stop()
                 self._block = block
             if line == "bikecast train --quick":
-                # So there is a version that a rollback can go to.
+                # So there is a version that a rollback can go to, and more than it knows.
                 self._run(f"{shlex.quote(sys.executable)} -c {shlex.quote(IN_PRODUCTION)}")
+                self._run("bikecast import trips newer/ --system citibike-jc")
             self._said.append(self._one(line))
         return self._said[place]
 
@@ -307,10 +308,15 @@ def write_files(folder: Path) -> None:
     time = pl.col("hour").dt.strftime("%Y-%m-%dT%H:%M").alias("time")
     sky = city.weather.select(time, *(pl.col(o).alias(n) for o, n in OPEN_METEO.items()))
     sky.write_csv(folder / "open-meteo.csv")
-    (folder / "trips").mkdir()
-    recent = panel.filter(pl.col("hour") >= datetime(2018, 8, 9))
     places = {s.station_id: f"{s.lat},{s.lon}" for s in stations}
-    (folder / "trips" / "201808.csv").write_text("\n".join([HEADER, *rides(recent, places), ""]))
+    hour, days = pl.col("hour"), (datetime(2018, 8, 9), datetime(2018, 10, 6))
+    for name, part in (
+        ("trips/201808.csv", hour.is_between(*days, closed="left")),
+        ("newer/201810.csv", hour >= days[1]),
+    ):
+        (folder / name).parent.mkdir()
+        lines = [HEADER, *rides(panel.filter(part), places), ""]
+        (folder / name).write_text("\n".join(lines))
 
 
 def rides(panel: pl.DataFrame, places: dict[str, str]) -> Iterator[str]:

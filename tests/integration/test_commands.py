@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 END = datetime(2026, 6, 1)  # of the city in `files`
 
 
-def test_from_files_to_a_prediction_and_back(run, files):
+def test_from_files_to_a_prediction_and_back(run, files, tmp_path):
     """Every step of the documented way, in words and as JSON."""
     zone = ("--timezone", "America/New_York", "--holidays", "US-NY")
     assert f"schema {SCHEMA}" in run("db", "upgrade").stdout
@@ -47,7 +47,7 @@ def test_from_files_to_a_prediction_and_back(run, files):
         run("predict", "SIM001")
     the_model_goes_into_production(run)
     the_forecast_can_be_asked(run)
-    a_second_model_can_go_back(run)
+    a_second_model_can_go_back(run, files, tmp_path)
 
 
 def the_model_goes_into_production(run):
@@ -56,12 +56,14 @@ def the_model_goes_into_production(run):
     assert trained["version"] == "1" and trained["aliases"] == ["challenger"]
     assert "challenger" in run("model", "list").stdout
     assert [v["version"] for v in json.loads(run("model", "list", "--json").stdout)] == ["1"]
-    refused = run("model", "validate", "--rmse-limit", "0.001")
+    refused = run("model", "validate", "--rmse-threshold", "0.001")
     assert refused.exit_code == 1 and "does not pass" in refused.stdout
     with pytest.raises(Refused, match="rmse within the limit"):
         run("model", "promote", "--rmse-limit", "0.001")
     verdict = json.loads(run("model", "validate", "--json").stdout)
-    assert verdict["passed"] and len(verdict["checks"]) == 3
+    assert verdict["passed"] and verdict["outcome"] == "promote"
+    assert (verdict["version"], verdict["against"]) == ("1", "naive")
+    assert {"name", "outcome", "detail", "figures"} <= verdict["checks"][0].keys()
     assert "passes the gate" in run("model", "promote").stdout
     assert json.loads(run("model", "show", "--json").stdout)["aliases"] == ["production"]
     assert "production" in run("model", "show").stdout
@@ -176,14 +178,22 @@ def of_the_model(why):
     return why | {"factors": [f for f in why["factors"] if f["group"] != BALANCE]}
 
 
-def a_second_model_can_go_back(run):
-    """train --promote, rollback."""
+def a_second_model_can_go_back(run, files, folder):
+    """train --promote, where there are newer data; rollback."""
+    with pytest.raises(Refused, match="data newer than the champion's"):
+        run("train", "--promote")
+    # Not the last week again, which naive would know by heart.
+    hours, shift = pl.col("hour"), timedelta(days=35)
+    earlier = hours.is_between(END - shift, END - timedelta(days=28), closed="left")
+    week = pl.read_parquet(files["panel"]).filter(earlier).with_columns(hours + shift)
+    week.write_parquet(folder / "week.parquet")
+    run("import", "panel", folder / "week.parquet", "--system", "a")
     trained = run("train", "--promote")
-    assert "version 2 passes the gate" in trained.stdout
+    assert "version 3 passes the gate" in trained.stdout
     assert "version 1" in run("model", "rollback").stdout
     with pytest.raises(Refused, match="first in production"):
         run("model", "rollback", "--json")
-    assert json.loads(run("model", "promote", "2", "--json").stdout)["passed"]
+    assert json.loads(run("model", "promote", "3", "--json").stdout)["passed"]
     assert json.loads(run("model", "rollback", "--json").stdout)["version"] == "1"
 
 

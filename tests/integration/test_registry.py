@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import mlflow
 import polars as pl
 import pytest
+from evidence import made_evidence, made_rows
 from tracking import tracking_server
 
 from bikecast.errors import DiskFull, InputError, OtherRelease, Refused, Unavailable, UnknownName
@@ -41,10 +42,21 @@ def panel(days=21):
     )
 
 
-def run(system=CITY, model="naive", **scores):
-    """What is written down about a training with these scores."""
-    scores = scores or {"naive": NAIVE}
-    return TrainingRun(system, model, {"seed": 1}, scores, "2018-05-01", "2018-05-22", "abc")
+def run(system=CITY, model="naive", champion="", evidence=None, **scores):
+    """What is written down about a training with these scores, and evidence that passes.
+
+    :param champion: the version that was in production then.
+    """
+    return TrainingRun(
+        system,
+        model,
+        {"seed": 1},
+        scores or {"naive": NAIVE},
+        "2018-05-01",
+        "2018-05-22",
+        "abc",
+        evidence=evidence or made_evidence(model, champion=champion),
+    )
 
 
 def fitted(name="naive"):
@@ -69,8 +81,8 @@ def test_from_challenger_to_production_and_back(registry, production):
     assert promote(production).passed
     with pytest.raises(Refused, match="first in production"):
         production.rollback()
-    again = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
-    second = registry.register(fitted(), run(model="mean4w", **again))
+    again = {"mean4w": GOOD, "naive": NAIVE}
+    second = registry.register(fitted(), run(model="mean4w", champion=first.version, **again))
     promote(production, second.version)
     assert registry.get(PRODUCTION).version == second.version
     assert registry.get(PRODUCTION).previous == first.version
@@ -81,7 +93,7 @@ def test_from_challenger_to_production_and_back(registry, production):
 
 def test_the_way_back_needs_no_file_that_cannot_be_had(registry, production, tmp_path):
     """The way forward does: a model that nobody can load is not put into production."""
-    scores = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
+    scores = {"mean4w": GOOD, "naive": NAIVE}
     first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
     registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
     third = registry.register(fitted(), run(model="mean4w", **scores))
@@ -120,7 +132,7 @@ def test_no_room_for_a_model_is_not_an_mlflow_that_is_gone(
     registry, production, disk, monkeypatch, folder
 ):
     """It is said in the same words each time; the way back needs no room, the way forward does."""
-    scores = {"mean4w": GOOD, "naive": NAIVE, "champion": GOOD}
+    scores = {"mean4w": GOOD, "naive": NAIVE}
     first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
     registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
     third = registry.register(fitted(), run(model="mean4w", **scores))
@@ -171,9 +183,10 @@ def test_a_server_does_what_a_database_does(server, store, tmp_path, monkeypatch
 
 def test_the_gate_keeps_a_worse_version_out(registry, production):
     """A version that does not beat naive is refused, and production stays as it was."""
-    registry.register(fitted(), run(model="mean4w", mean4w=NAIVE, naive=NAIVE))
-    assert not validate(registry).passed
-    with pytest.raises(Refused, match="mae better than naive"):
+    worse = made_evidence("mean4w", rows=made_rows(own=2.5, naive=2.0))
+    registry.register(fitted(), run(model="mean4w", evidence=worse))
+    assert validate(registry).outcome == "reject"
+    with pytest.raises(Refused, match="errs less than naive"):
         promote(production)
     assert registry.find(PRODUCTION) is None
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from evidence import made_evidence
 
 from bikecast.collect import import_panel, import_stations
 from bikecast.errors import InputError, OtherRelease
@@ -132,8 +133,9 @@ def trained_again_meets_the_champion(city, registry, made, tmp_path):
     assert second.scores[CHAMPION]["rmse"] > 0
     # Its weights are older than the window; fitted afresh it would score otherwise.
     assert second.scores[CHAMPION] != second.scores[registry.get(PRODUCTION).model]
-    names = [c.name for c in validate(registry).checks]
-    assert "rmse no worse than the champion" in names
+    verdict = validate(registry)
+    assert verdict.against == registry.get(PRODUCTION).version and verdict.kept
+    assert "rmse no worse than champion's" in [c.name for c in verdict.checks]
 
 
 def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
@@ -148,11 +150,24 @@ def test_a_champion_that_has_seen_the_window_is_stood_for_by_its_recipe(
     assert second.scores[CHAMPION] == second.scores[champion.model]
 
 
+def test_naive_is_registered_where_nothing_errs_less(
+    store, registry, production, made, tmp_path, monkeypatch
+):
+    """A city whose weeks are all alike needs no other model, and naive may go into production."""
+    store.add_system(CITY)
+    week, hour = made.panel.filter(pl.col("hour") >= END - timedelta(days=7)), pl.col("hour")
+    weeks = pl.concat([week.with_columns(hour - timedelta(days=7 * i)) for i in range(5)])
+    bring_in(store, tmp_path, "weeks", weeks)
+    monkeypatch.setattr("bikecast.train.MODELS", {m: MODELS[m] for m in ("naive", "mean4w")})
+    version = train(store, registry, "city")
+    assert version.model == "naive" and promote(production).passed
+
+
 def test_as_many_rows_are_learned_from_as_asked(city, registry, monkeypatch):
     """`--quick` learns from fewer; the version says from how many."""
     monkeypatch.setattr("bikecast.train.ROWS", 3_000)
     monkeypatch.setattr("bikecast.train.QUICK_ROWS", 1_000)
-    monkeypatch.setattr("bikecast.train.MODELS", {"glm": MODELS["glm"]})
+    monkeypatch.setattr("bikecast.train.MODELS", {m: MODELS[m] for m in ("naive", "glm")})
     for quick, rows in ((False, "3000"), (True, "1000")):
         version = train(city, registry, "city", quick=quick)
         assert registry.client.get_run(version.run_id).data.params["most_rows"] == rows
@@ -186,7 +201,7 @@ def test_a_champion_of_another_release_stops_no_training(
     )
     registry.put_in_production(registry.register(ensemble, run))
     bring_in(city, tmp_path, "more", made.panel.with_columns(pl.col("hour") + timedelta(days=42)))
-    only = {"mean4w": MODELS["mean4w"], "ensemble": MODELS["mean4w"]}
+    only = {"naive": MODELS["naive"], "mean4w": MODELS["mean4w"], "ensemble": MODELS["mean4w"]}
     monkeypatch.setattr("bikecast.train.MODELS", only)
     with monkeypatch.context() as patch:
         release(patch)
@@ -194,6 +209,7 @@ def test_a_champion_of_another_release_stops_no_training(
             issue_forecast(city, registry, "city", NOW)
         version = train(city, registry, "city")
     assert version.scores[CHAMPION] == version.scores["ensemble"]
+    assert not registry.evidence(version).facts.champion_answers
 
 
 @pytest.mark.parametrize("move", [promote, Production.rollback])
@@ -206,8 +222,8 @@ def test_a_version_of_another_release_does_not_reach_production(
     scores = {"glm": {"mae": 1.0, "rmse": 2.0}, "naive": {"mae": 2.0, "rmse": 3.0}}
     scores["champion"] = scores["glm"]
     run = TrainingRun(CITY, "glm", {}, scores, "2018-05-01", "2018-05-22", "hash")
-    first = registry.register(model, run)
-    now = registry.put_in_production(first)
+    now = registry.put_in_production(registry.register(model, run))
+    run = replace(run, evidence=made_evidence("glm", champion=now.version))
     if move is Production.rollback:
         now = registry.put_in_production(registry.register(model, run))
     else:
