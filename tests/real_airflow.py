@@ -62,7 +62,9 @@ def settings(home: Path, database: str = "sqlite://") -> dict[str, str]:
         "API__WORKERS": "1",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
     }
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "BIKECAST_", "PYTHON"))}
+    own = {
+        k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "BIKECAST_", "PYTHON"))
+    }
     return own | {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{k}": v for k, v in told.items()}
 
 
@@ -95,15 +97,19 @@ def running(
         port = free.getsockname()[1]
     passwords = folder / "passwords.json"
     passwords.write_text(json.dumps({USERNAME: PASSWORD}))
-    environ = settings(folder, database) | dict(environ) | {
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-alone-and-long-enough",
-        "AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME": str(TOKENS_LAST),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:op",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-    }
+    environ = (
+        settings(folder, database)
+        | dict(environ)
+        | {
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-alone-and-long-enough",
+            "AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME": str(TOKENS_LAST),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:op",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        }
+    )
     migrated = subprocess.run(
         [programs / "airflow", "db", "migrate"], env=environ, capture_output=True, text=True
     )
@@ -123,7 +129,11 @@ def component(
     """One of them, and all that it starts."""
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [programs / "airflow", name], env=environ, stdout=log, stderr=log, start_new_session=True
+            [programs / "airflow", name],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         yield

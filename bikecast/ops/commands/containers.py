@@ -202,6 +202,19 @@ def start_refresher(
     return replace(starting, what=f"starting {refresher_name(colour)}")
 
 
+# As long as MLflow's client is patient by itself, no command may take.
+FAIL_SOON = (
+    *("--env", "MLFLOW_HTTP_REQUEST_MAX_RETRIES=2"),
+    *("--env", "MLFLOW_HTTP_REQUEST_TIMEOUT=10"),
+)
+
+
+def bikecast_in(container: str, words: tuple[str, ...]) -> Command:
+    """A `bikecast` command in a running container."""
+    argv = ("docker", "exec", *FAIL_SOON, container, "bikecast", *words)
+    return Command(argv, what=f"bikecast {' '.join(words)} in {container}")
+
+
 SOCKET = "api.sock"
 KEPT = "/var/lib/bikecast"
 FORMER = "-former"
