@@ -129,7 +129,7 @@ case $verb in
     for c; do show "$format" "$c"; done ;;
   run) run "$@" ;;
   exec)
-    while [ "$1" = --env ]; do shift 2; done
+    while [ "$1" = --env ]; do export "$2"; shift 2; done
     load "$1"; shift
     [ "$status" = running ] || die "container is not running"
     case "$*" in

@@ -18,14 +18,15 @@ from filelock import FileLock
 from lacking import lacking
 
 AIRFLOW = Path(__file__).parents[1] / "deploy" / "airflow"
+LOCK = AIRFLOW.parent / "locks" / "airflow.txt"
 USERNAME, PASSWORD = "bikecast", "geheim-und-lang"  # pragma: allowlist secret: made up
-TOKENS_LAST = 15  # seconds: less than a run takes
+TOKENS_LAST = 5  # seconds: less than a run takes
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
 READY = 180.0  # seconds
 
 
 def environment(shared: Path) -> Path:
-    """The programs of an environment with what deploy/airflow locks; all workers share one.
+    """The programs of an environment with what deploy/locks has for it; all workers share one.
 
     :param shared: a folder of this test session.
     """
@@ -42,7 +43,7 @@ def make(folder: Path) -> None:
     if uv is None:
         lacking("no uv here, which installs Airflow")
     python = ("--python", str(folder / "bin" / "python"))
-    lock = ("--require-hashes", "--no-deps", "--no-build", "-r", str(AIRFLOW / "requirements.txt"))
+    lock = ("--require-hashes", "--no-deps", "--no-build", "-r", str(LOCK))
     for words in (("venv", "--python", sys.executable, folder), ("pip", "install", *python, *lock)):
         done = subprocess.run([uv, *words], capture_output=True, text=True, timeout=600)
         if done.returncode:
@@ -106,6 +107,7 @@ def running(
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
             "AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-alone-and-long-enough",
             "AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME": str(TOKENS_LAST),
+            "AIRFLOW__API_AUTH__JWT_LEEWAY": "0",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:op",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         }

@@ -190,7 +190,7 @@ class Airflow(Section):
     password: SecretStr = SecretStr("")
     api: Literal["v2", "v1"] = "v2"
     dag: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "model_training"
-    time_limit: PositiveFloat = 10_800
+    time_limit: PositiveFloat = 6_600
 
 
 class Environment(Section):
