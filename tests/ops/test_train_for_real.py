@@ -14,7 +14,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
+import sqlalchemy as sa
 from airflow_contract import starts_a_run_once
 from live import live, until
 from local_host import TEXT
@@ -84,8 +86,8 @@ class Stage:
 
     folder: Path
     store: Store
-    mlflow: str
     bikecast: dict[str, str]
+    airflow_database: str
 
     def program(self, path, **more):
         """Write a `bikecast` for Airflow or a host: it fails, or hangs, while a file says so."""
@@ -122,9 +124,26 @@ def stage(shared_data, tmp_path):
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "OMP_NUM_THREADS": "1",
         }
-        made = Stage(tmp_path, store, url, told)
-        made.airflow_database = ensure_database(server.url, f"airflow_{name}")
-        yield made
+        yield Stage(tmp_path, store, told, airflow_database(server, tmp_path))
+
+
+def airflow_database(server, folder):
+    """The database that the service airflow-setup makes, on this server; a second time it stays."""
+    told = {"AIRFLOW_SECRETS": str(folder / "secrets"), "AIRFLOW_POSTGRES": "127.0.0.1"}
+    told["PGPORT"] = str(sa.make_url(server.url).port)
+    told["POSTGRES_PASSWORD_FILE"] = str(folder / "superuser")
+    (folder / "superuser").write_text("not asked for here")
+    urls = []
+    for _ in range(2):
+        words = [sys.executable, AIRFLOW / "setup.py"]
+        done = subprocess.run(words, env=os.environ | told, capture_output=True, timeout=60)
+        assert done.returncode == 0 and done.stdout + done.stderr == b"", done.stderr
+        urls.append((folder / "secrets" / "database_url").read_text())
+    assert urls[0] == urls[1] and (folder / "secrets").stat().st_mode & 0o77 == 0
+    made = {path.name: path.read_text() for path in (folder / "secrets").iterdir()}
+    assert json.loads(made["passwords.json"]) == {"bikecast": made["password"]}
+    assert len({made["password"], made["jwt"], made["database_password"]}) == 3
+    return urls[0]
 
 
 @contextmanager
@@ -222,8 +241,6 @@ def the_service_answers_with_the_new_model(stage, hosts, train, name):
         settings = {"BIKECAST_SYSTEM": "jc"}
         with live(stage.store.url, stage.folder / "kept", settings=settings) as service:
             until(lambda: service.ready().get("status") == "ok", 60)
-            import httpx
-
             told = httpx.get(f"{service.url}/model").json()
     assert told["version"] == "1"
 
