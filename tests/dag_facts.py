@@ -21,6 +21,7 @@ def facts_of_dag(dag):
     """What matters of a DAG."""
     return {
         "schedule": dag.schedule,
+        "start": str(dag.start_date),
         "catchup": dag.catchup,
         "paused": dag.is_paused_upon_creation,
         "runs_at_once": dag.max_active_runs,

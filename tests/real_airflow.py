@@ -105,6 +105,7 @@ def running(
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            # pragma: allowlist nextline secret: made up
             "AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-alone-and-long-enough",
             "AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME": str(TOKENS_LAST),
             "AIRFLOW__API_AUTH__JWT_LEEWAY": "0",

@@ -48,7 +48,7 @@ class Airflow:
         self._settings = settings
         self._client = client
         self._url = settings.url.rstrip("/")
-        self._token = ""
+        self._ticket = ""
 
     def page(self, run: str) -> str:
         """Where people look at a run."""
@@ -117,7 +117,7 @@ class Airflow:
         url = f"{self._url}/api/{self._settings.api}/dags/{quote(self._settings.dag)}{place}"
         answer = self._send(method, url, body, self._headers() | {"Accept": accept})
         if answer.status_code == 401 and self._settings.api == "v2":
-            self._token = ""  # it has expired; a new one is as good as the password is
+            self._ticket = ""  # it has expired; a new one is as good as the password is
             answer = self._send(method, url, body, self._headers() | {"Accept": accept})
         return self._read(answer, method, place)
 
@@ -127,11 +127,11 @@ class Airflow:
             basic = httpx.BasicAuth(name, password)
             request = next(basic.auth_flow(httpx.Request("GET", self._url)))
             return {"Authorization": request.headers["Authorization"]}
-        if not self._token:
+        if not self._ticket:
             login = {"username": name, "password": password}
             answer = self._send("POST", f"{self._url}/auth/token", login, {"Accept": JSON})
-            self._token = str(self._read(answer, "POST", "/auth/token").get("access_token", ""))
-        return {"Authorization": f"Bearer {self._token}"}
+            self._ticket = str(self._read(answer, "POST", "/auth/token").get("access_token", ""))
+        return {"Authorization": f"Bearer {self._ticket}"}
 
     def _send(
         self, method: str, url: str, body: dict[str, Any] | None, headers: dict[str, str]

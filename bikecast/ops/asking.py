@@ -22,7 +22,7 @@ def there(site: Site) -> Bikecast:
 
     def run(words: tuple[str, ...]) -> str:
         host, container = refresher(site)
-        return host.run(bikecast_in(container, words))
+        return host.run(bikecast_in(container, site.who, words))
 
     return run
 

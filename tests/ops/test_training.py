@@ -10,11 +10,13 @@ import sys
 import threading
 
 import pytest
+from airflow_contract import starts_a_run_once
 from fake_airflow import PASSWORD, USERNAME, FakeAirflow, Run, serving
 from local_host import TEXT, Gone, environment
 
 from bikecast.errors import BikecastError
 from bikecast.ops import training
+from bikecast.ops.airflow import Airflow, airflow_client
 from bikecast.ops.environment import parse_environment
 from bikecast.ops.training import figures, verdict_of
 
@@ -82,6 +84,13 @@ def only(airflow):
     """The name of the one run there is."""
     (name,) = airflow.runs
     return name
+
+
+@pytest.mark.parametrize("api", ["v2", "v1"])
+def test_the_stand_in_keeps_to_what_the_real_one_does(airflow, api):
+    """The same is asked of a real Airflow in test_train_for_real.py."""
+    with airflow_client() as client:
+        starts_a_run_once(Airflow(settings(airflow, api=api).airflow, client), "once")
 
 
 @pytest.mark.parametrize("api", ["v2", "v1"])

@@ -209,9 +209,13 @@ FAIL_SOON = (
 )
 
 
-def bikecast_in(container: str, words: tuple[str, ...]) -> Command:
-    """A `bikecast` command in a running container."""
-    argv = ("docker", "exec", *FAIL_SOON, container, "bikecast", *words)
+def bikecast_in(container: str, who: str, words: tuple[str, ...]) -> Command:
+    """A `bikecast` command in a running container.
+
+    :param who: does this, for what is written down; the container knows its own user alone.
+    """
+    whose = ("--env", f"BIKECAST_WHO={who}")
+    argv = ("docker", "exec", *whose, *FAIL_SOON, container, "bikecast", *words)
     return Command(argv, what=f"bikecast {' '.join(words)} in {container}")
 
 

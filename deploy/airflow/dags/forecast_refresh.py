@@ -5,7 +5,7 @@ runs beside it (`bikecast forecast --every`), whoever comes second finds the tab
 """
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import DAG
 from bikecast_operator import BikecastOperator
@@ -17,7 +17,7 @@ with DAG(
     description="Issue the forecast table.",
     doc_md=__doc__,
     schedule=None if SCHEDULE == "none" else SCHEDULE,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    # No start_date: with one, the first start of Airflow would make up for the time before.
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=45),

@@ -7,7 +7,7 @@ BIKECAST_TRAINING_SCHEDULE says another time, or `none` where `inv train` starts
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import DAG
 from bikecast_operator import BikecastOperator
@@ -19,7 +19,7 @@ with DAG(
     description="Train a model and ask the gate about it.",
     doc_md=__doc__,
     schedule=None if SCHEDULE == "none" else SCHEDULE,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    # No start_date: with one, the first start of Airflow would make up for the time before.
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),

@@ -65,10 +65,18 @@ class BikecastOperator(BaseOperator):
                 # A task that ran out of time leaves nothing behind that goes on training.
                 self.on_kill()
             out.seek(0)
-            if code in self.answers:
-                return json.dumps(json.load(out))
-        failure = AirflowFailException if code == WRONG else AirflowException
-        raise failure(f"bikecast {' '.join(self.words)} ended with exit code {code}: {said}")
+            return self._answer(code, out.read(), said)
+
+    def _answer(self, code: int, printed: str, said: str) -> str:
+        what = f"bikecast {' '.join(self.words)}"
+        if code not in self.answers:
+            failure = AirflowFailException if code == WRONG else AirflowException
+            raise failure(f"{what} ended with exit code {code}: {said}")
+        try:
+            return json.dumps(json.loads(printed))
+        except ValueError as error:
+            # It did its work: another try would do all of it again, and print the same.
+            raise AirflowFailException(f"{what} printed no JSON: {printed[:200]!r}") from error
 
     def on_kill(self) -> None:
         """End the command and all that it has started."""
