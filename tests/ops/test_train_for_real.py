@@ -181,12 +181,12 @@ def test_from_a_trigger_to_a_service_with_the_new_model(
             env = parse_environment(f"{TEXT}[airflow]\n{lines}\n", "staging.toml", "staging", {})
             return env, play(hosts, "train", *words, env=env)
 
-        env, refused = train(password="falsch-geraten")
+        _, refused = train(password="falsch-geraten")
         assert refused.code == 3 and "refuses the login of 'bikecast'" in refused.err
         a_task_that_fails_shows_why(stage, train)
         name = a_run_that_hangs_is_named(stage, train)
         mlflow_down_at_promotion(stage, hosts, train, name)
-        the_service_answers_with_the_new_model(stage, hosts, train, name)
+        env = the_service_answers_with_the_new_model(stage, hosts, train, name)
         with airflow_client() as client:
             the_run_says_where_the_model_is_from(Airflow(env.airflow, client), name)
             (stage.folder / "fails").touch()
@@ -239,7 +239,7 @@ def the_service_answers_with_the_new_model(stage, hosts, train, name):
     for host in hosts:
         stage.program(host.docker / "bikecast")
     with refreshing(stage):
-        _, done = train("--run", name)
+        env, done = train("--run", name)
         assert done.code == 0 and "version 1 is in production: MAE " in done.out, done.err
         assert versions(stage) == {"1": ["production"]}
         settings = {"BIKECAST_SYSTEM": "jc"}
@@ -247,6 +247,7 @@ def the_service_answers_with_the_new_model(stage, hosts, train, name):
             until(lambda: service.ready().get("status") == "ok", 60)
             told = httpx.get(f"{service.url}/model").json()
     assert told["version"] == "1"
+    return env
 
 
 def the_run_says_where_the_model_is_from(airflow, name):
