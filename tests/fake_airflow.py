@@ -35,6 +35,7 @@ class FakeAirflow(ThreadingHTTPServer):
 
     :ivar next: the run that the next trigger starts.
     :ivar tokens_last: how many questions a token is good for.
+    :ivar mute: it answers 503 where it is asked what a task returned.
     :ivar down: how many of the next questions about a run are answered with 503.
     """
 
@@ -49,6 +50,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.tokens: dict[str, int] = {}
         self.tokens_last = 1000
         self.down = 0
+        self.mute = False
         self.asked: list[str] = []
 
 
@@ -139,6 +141,8 @@ class Answers(Handler):
         if rest[2] == "logs":
             lines = ["::group::Pre Execute", *run.log.splitlines()]
             return self.say({"content": [{"event": line, "level": "info"} for line in lines]})
+        if self.server.mute:
+            return self.say({"detail": "gone"}, 503)
         if rest[1] not in run.results:
             return self.say({"detail": "XCom entry not found"}, 404)
         self.say({"value": json.dumps(run.results[rest[1]])})

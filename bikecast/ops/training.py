@@ -178,9 +178,16 @@ def _failure(airflow: "Airflow", run: str, say: Callable[[str], None]) -> Bikeca
     )
 
 
-def read_verdict(airflow: "Airflow", run: str) -> Verdict:
-    """What the gate said in a run that is over."""
-    return verdict_of(airflow.result(run, "train"), airflow.result(run, "validate"))
+def read_verdict(airflow: "Airflow", run: str, again: str) -> Verdict:
+    """What the gate said in a run that is over.
+
+    :param again: the command that reads it later.
+    """
+    try:
+        return verdict_of(airflow.result(run, "train"), airflow.result(run, "validate"))
+    except Unavailable as error:
+        error.hint = f"the run {run} is over: `{again}` reads its verdict"
+        raise
 
 
 # On this machine

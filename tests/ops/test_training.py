@@ -241,6 +241,16 @@ def test_airflow_that_stays_away_ends_the_waiting(train, airflow, monkeypatch):
     )
 
 
+def test_a_verdict_that_cannot_be_read_can_be_later(train, airflow, hosts):
+    """The run is over; exit code 3 says how."""
+    airflow.mute = True
+    done = train()
+    assert done.code == 3 and promotions(hosts) == []
+    assert f"is over: `inv train --env staging --run {only(airflow)}` reads" in done.err
+    airflow.mute = False
+    assert train("--run", only(airflow)).code == 0
+
+
 @pytest.mark.parametrize(
     ("flaw", "says"),
     [("paused", "is paused, so no run of it would begin"), ("broken", "cannot be read by Airflow")],

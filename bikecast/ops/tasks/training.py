@@ -148,4 +148,4 @@ def judged(site: Site, run: str, again: str) -> training.Verdict:
         except (KeyboardInterrupt, SystemExit):
             site.say(f"the run {run} goes on: look at {airflow.page(run)}; `{again}` waits on")
             raise
-        return training.read_verdict(airflow, run)
+        return training.read_verdict(airflow, run, again)
