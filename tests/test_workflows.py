@@ -312,6 +312,28 @@ def test_by_hand_any_release_or_the_way_back():
     ]
 
 
+AIRFLOW = {"AIRFLOW_URL", "AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"}
+
+
+def test_sundays_train_and_tell():
+    """One call, which asks Airflow and a host; then a notice, however that ended."""
+    path = TOP / ".github" / "workflows" / "model-training.yml"
+    assert read(path)[True]["schedule"] == [{"cron": "0 2 * * 0"}]
+    assert "workflow_dispatch" in read(path)[True]
+    (job,) = jobs("model-training").values()
+    (_, train), (condition, notice) = commands(job)
+    assert train == 'inv train --env="$ENVIRONMENT" --yes' and condition == "${{ always() }}"
+    steps = [step for step in job["steps"] if step.get("run", "").startswith("inv ")]
+    assert given(steps[0]) == {*AIRFLOW, "SSH_PRIVATE_KEY", "SSH_KNOWN_HOSTS"}
+    assert given(steps[1]) == {"SLACK_WEBHOOK_URL"}
+    names = set(jobs("cd")["staging"]["steps"][-1]["env"])
+    assert set(steps[0]["env"]) == names  # or the environment could not be read
+    # What the task hands on is what the notice shows.
+    shown = set(re.findall(r"outputs\.(\w+)", json.dumps(steps[1]["env"])))
+    assert shown == {"verdict", "kind", "version", "figures", "why"}
+    assert all(f"${name.upper()}" in notice for name in shown)
+
+
 def test_steps_on_an_environment_see_what_they_use():
     """The names that the README's environment has, as it resolves all; a look needs few."""
     found = [s for j in jobs("cd").values() if "environment" in j for s in j["steps"]]
@@ -324,9 +346,10 @@ def test_steps_on_an_environment_see_what_they_use():
         looks = step["run"].startswith("inv smoke")
         assert set(step["env"]) == names
         few = {"SSH_PRIVATE_KEY", "SSH_KNOWN_HOSTS", "SMOKE_KEY"}
-        of = few if looks else names - {"REGISTRY_IMAGE"}
+        of = few if looks else names - {"REGISTRY_IMAGE", *AIRFLOW}
         assert given(step) == of, step["run"]
-    sources = {"env": {name: "registry.example.com/b" for name in names}.__getitem__}
+    values = {name: "registry.example.com/b" for name in names} | {"AIRFLOW_URL": "https://a.b"}
+    sources = {"env": values.__getitem__}
     assert parse_environment(text, "README.md", "staging", sources).hosts.addresses
     least = {name: "" for name in names} | {"REGISTRY_IMAGE": "registry.example.com/b"}
     assert parse_environment(text, "README.md", "staging", {"env": least.__getitem__}).hosts
@@ -444,7 +467,10 @@ def test_every_secret_and_variable_is_in_the_readme(kind):
     told = {row[0].strip("`"): row[2] for row in rows("Secrets and variables") if row[1] == kind}
     assert used == set(told) and used
     # Jobs without an environment see only what the repository has.
-    alone = [job for _, _, job in (each.values for each in JOBS) if "environment" not in job]
+    every = [job for _, _, job in (each.values for each in JOBS)]
+    alone = [job for job in every if "environment" not in job]
+    # Neither does the choice of the environment, or whether there is one.
+    alone += [[job.get("if"), job.get("environment")] for job in every]
     shared = {name for name in used if re.search(rf"\b{context}\.{name}\b", json.dumps(alone))}
     assert {name for name, where in told.items() if where == "repository"} == shared
     assert {where for where in told.values()} <= {"repository", "environment"}

@@ -177,6 +177,22 @@ class Notify(Section):
     slack_webhook: SecretStr = SecretStr("")
 
 
+class Airflow(Section):
+    """The Airflow that trains; times in seconds.
+
+    :param url: empty: there is none, and `inv train` only trains with --local.
+    :param api: ``v2`` of Airflow 3, ``v1`` of Airflow 2.
+    :param time_limit: of a whole run, waiting for others included.
+    """
+
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s?#@]+)?$")] = ""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    api: Literal["v2", "v1"] = "v2"
+    dag: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "model_training"
+    time_limit: PositiveFloat = 6_600
+
+
 class Environment(Section):
     """Everything that a release needs to know of the place where it goes."""
 
@@ -188,6 +204,7 @@ class Environment(Section):
     release: Release = Release()
     service: Service
     notify: Notify = Notify()
+    airflow: Airflow = Airflow()
 
     def masked(self) -> dict[str, Any]:
         """The resolved values for people to read; secrets are stars."""

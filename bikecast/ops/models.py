@@ -46,9 +46,9 @@ def _ask(site: Site) -> str:
     refresher = state.refresher(colour) if colour else None
     if colour is None or not (site.dry or (refresher and refresher.running)):
         raise UnknownName(f"no refresher runs on {site.first.name}", hint="see `inv status`")
-    asking = commands.ask_release(
+    asking = commands.bikecast_in(
         refresher_name(colour),
         f"{site.who} by inv rollback --with-model",
-        *("model", "rollback", "--json"),
+        ("model", "rollback", "--json"),
     )
     return site.first.run(replace(asking, pretend=NOTHING))

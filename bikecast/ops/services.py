@@ -24,7 +24,14 @@ Argv = tuple[str, ...]
 FILE = Path("deploy/compose.yaml")
 SETTINGS = Path("deploy/compose.env")
 FIRST = ("migrate", "nginx")  # and what they depend on
-ONCE = ("migrate", "mlflow-migrate", "mlflow-volume")  # which end when they are done
+# Those of the profile `airflow`, where that is chosen; the first ends when it is done.
+AIRFLOW = ("airflow-setup", "airflow", "airflow-scheduler", "airflow-dag-processor")
+ONCE = (
+    "migrate",
+    "mlflow-migrate",
+    "mlflow-volume",
+    "airflow-setup",
+)  # which end when they are done
 MODELS = ("mlflow",)
 SERVICE, REFRESHER = PRODUCT = ("api", "refresher")  # which need a system to serve
 SERVICE_PORT = 8000  # of nginx, inside
@@ -351,7 +358,8 @@ def up(shell: Shell, compose: Compose, timeout: float) -> Started:
     ensure_images(shell, {service["image"] for service in config["services"].values()})
     ensure_secrets(shell, config)
     ensure_admin_token(shell, secrets_folder(config))
-    return start(shell, compose, timeout)
+    chosen = tuple(name for name in AIRFLOW if name in config["services"])
+    return start(shell, compose, timeout, chosen)
 
 
 def ensure_images(shell: Shell, images: Iterable[str]) -> None:
@@ -369,13 +377,18 @@ def ensure_images(shell: Shell, images: Iterable[str]) -> None:
             ) from error
 
 
-def start(shell: Shell, compose: Compose, timeout: float) -> Started:
-    """Start what can run, and wait for it."""
+def start(shell: Shell, compose: Compose, timeout: float, more: Argv = ()) -> Started:
+    """Start what can run, and wait for it.
+
+    :param more: services beside those that there always are.
+    """
     deadline = time.monotonic() + timeout
     _start(shell, compose, FIRST, deadline)
     systems = int(shell.ask(compose.psql("bikecast", COUNT_SYSTEMS), pretend="1"))
     # The service does not wait for MLflow, whose start takes longest.
     _start(shell, compose, (*MODELS, *(PRODUCT if systems else ())), deadline)
+    if more:
+        _start(shell, compose, more, deadline)
     url = "http://" + shell.ask(compose.port(), pretend="127.0.0.1:8000")
     return Started(url, systems, {c.service: c.health or c.state for c in _look(shell, compose)})
 

@@ -2,9 +2,11 @@
 
 import os
 
-# MLflow reads these when it is first imported; nobody's training run is reported to anyone.
+# MLflow reads these when it is first imported; nobody's training run is reported to anyone, and
+# stdout is for what was asked: with a server it prints there where a run is to be seen.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from bikecast.registry.versions import CHALLENGER, PRODUCTION, Registry, TrainingRun  # noqa: E402
 

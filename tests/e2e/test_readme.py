@@ -44,8 +44,11 @@ FIRST_SCREEN = [
     "python -m pip install '.[all]' && bikecast demo",
     "python -m pip install nox && nox -s tests",
 ]
-# Each of these is run in tests/e2e/test_release.py or test_services.py.
+# Each of these is run in tests/e2e/test_release.py or test_services.py; those of training, which
+# need an Airflow, in tests/ops/test_train_for_real.py and test_training.py.
 READ_BY_RELEASES = [
+    "inv train --env staging",
+    "inv train --env staging --local",
     "inv env --env staging",
     "inv setup --env staging",
     "inv build push --env staging",

@@ -28,11 +28,14 @@ def asked(hosts):
 
 def test_the_command_names_who_asks():
     """Word by word; no shell is in between."""
-    asking = commands.ask_release("bikecast-refresher-blue", "ann@laptop", "model", "rollback")
+    words = ("model", "rollback")
+    asking = commands.bikecast_in("bikecast-refresher-blue", "ann@laptop", words)
     assert asking.text() == (
-        "docker exec --env BIKECAST_WHO=ann@laptop bikecast-refresher-blue bikecast model rollback"
+        "docker exec --env BIKECAST_WHO=ann@laptop --env MLFLOW_HTTP_REQUEST_MAX_RETRIES=2 "
+        "--env MLFLOW_HTTP_REQUEST_TIMEOUT=10 bikecast-refresher-blue bikecast model rollback"
     )
-    assert (str(asking), asking.reads, asking.stdin) == ("bikecast model rollback", False, "")
+    assert (asking.reads, asking.stdin) == (False, "")
+    assert str(asking) == "bikecast model rollback in bikecast-refresher-blue"
 
 
 def test_service_and_model_go_back_together(play, three):
@@ -46,9 +49,8 @@ def test_service_and_model_go_back_together(play, three):
     }
     assert live(three) == {"b": 2}
     (call,) = asked(three)
-    assert call.endswith(
-        " by inv rollback --with-model bikecast-refresher-green bikecast model rollback --json"
-    )
+    assert "by inv rollback --with-model " in call
+    assert call.endswith(" bikecast-refresher-green bikecast model rollback --json")
     assert "version 6 of the model is in production, and in use within a minute" in done.err
 
 
@@ -64,7 +66,8 @@ def test_a_model_that_has_no_former_one_is_a_no(play, three):
     assert (done.code, live(three)) == (1, {"b": 2})
     assert done.err.endswith(
         "error: riders have bbbbbbbbbbbb, but its model was not taken back: one: error: version 1 "
-        "is the first in production; train (bikecast model rollback --json)" + NEXT
+        "is the first in production; train (bikecast model rollback --json in "
+        "bikecast-refresher-green)" + NEXT
     )
 
 

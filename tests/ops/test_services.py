@@ -181,6 +181,16 @@ def test_who_is_well_and_who_never_will_be(container, well, failed):
     assert (container.well, container.failed) == (well, failed)
 
 
+def test_airflow_is_started_last_and_only_where_it_is_chosen():
+    """It takes the longest, and riders do without it."""
+    without, chosen = Recorder(), Recorder()
+    services.start(without, COMPOSE, 10)
+    services.start(chosen, COMPOSE, 10, services.AIRFLOW)
+    ups = [line for line in chosen.ran if " up " in line]
+    assert ups[-1] == f"{START} up --detach --no-build {' '.join(services.AIRFLOW)}"
+    assert ups[:-1] == [line for line in without.ran if " up " in line]
+
+
 def test_no_new_secrets_for_an_old_database(docker):
     """The volume is there (the stand-in says so) and its passwords are not: refused."""
     config = {

@@ -202,6 +202,23 @@ def start_refresher(
     return replace(starting, what=f"starting {refresher_name(colour)}")
 
 
+# As long as MLflow's client is patient by itself, no command may take.
+FAIL_SOON = (
+    *("--env", "MLFLOW_HTTP_REQUEST_MAX_RETRIES=2"),
+    *("--env", "MLFLOW_HTTP_REQUEST_TIMEOUT=10"),
+)
+
+
+def bikecast_in(container: str, who: str, words: tuple[str, ...]) -> Command:
+    """A `bikecast` command in a running container.
+
+    :param who: does this, for what is written down; the container knows its own user alone.
+    """
+    whose = ("--env", f"BIKECAST_WHO={who}")
+    argv = ("docker", "exec", *whose, *FAIL_SOON, container, "bikecast", *words)
+    return Command(argv, what=f"bikecast {' '.join(words)} in {container}")
+
+
 SOCKET = "api.sock"
 KEPT = "/var/lib/bikecast"
 FORMER = "-former"
@@ -306,15 +323,6 @@ STAYING = STAYING.replace("LINES", str(LOG_LINES))
 def see_running(container: str) -> Command:
     """See that a container stays: prints ``running``, or what became of it and its last lines."""
     return replace(script(STAYING, container, what=f"looking at {container}"), pretend="running")
-
-
-def ask_release(container: str, who: str, *words: str) -> Command:
-    """Run `bikecast` inside a container of a release.
-
-    :param who: who does so, for what the release writes down of it.
-    """
-    inside = ("docker", "exec", "--env", f"BIKECAST_WHO={who}", container, "bikecast", *words)
-    return Command(inside, what=f"bikecast {' '.join(words)}")
 
 
 PRUNE = """

@@ -13,6 +13,7 @@ from bikecast.ops.tasks.releasing import (
     unlock,
 )
 from bikecast.ops.tasks.services import backup, down, restore, up
+from bikecast.ops.tasks.training import train
 
 __all__ = [
     "backup",
@@ -34,6 +35,7 @@ __all__ = [
     "show_environment",
     "smoke",
     "status",
+    "train",
     "unlock",
     "up",
     "version",

@@ -225,7 +225,7 @@ def execute(
         code, said = 0, ""
         try:
             words = shlex.split(command)
-            out = each.run(commands.ask_release(container.name, site.who, *words))
+            out = each.run(commands.bikecast_in(container.name, site.who, tuple(words)))
         except CommandFailed as error:
             code, out, said = error.code, error.out, error.said
     if json:

@@ -1,0 +1,448 @@
+"""`inv train`: what it promotes, with which exit code, and what it says where something is amiss.
+
+Airflow is a small server that speaks as Airflow does (the real one: tests/integration), the hosts
+are those of the other tests of tasks.
+"""
+
+import json
+import signal
+import sys
+import threading
+
+import pytest
+from airflow_contract import starts_a_run_once
+from fake_airflow import PASSWORD, USERNAME, FakeAirflow, Run, serving
+from local_host import TEXT, Gone, environment
+
+from bikecast.errors import BikecastError
+from bikecast.ops import training
+from bikecast.ops.airflow import Airflow, airflow_client
+from bikecast.ops.environment import parse_environment
+from bikecast.ops.training import figures, verdict_of
+
+SCORES = {"glm": {"mae": 1.0, "rmse": 2.0}, "naive": {"mae": 1.5, "rmse": 2.5}}
+TRAINED = {"version": "7", "model": "glm", "scores": SCORES}
+FIGURES = "MAE 1.000 (naive 1.500), RMSE 2.000 (naive 2.500)"
+CHECKS = [{"name": "rain", "outcome": "promote", "detail": "fine"}]
+NO = [*CHECKS, {"name": "night", "outcome": "reject", "detail": "9.1 against 3.0"}]
+GONE = (Gone("one"), Gone("two"))
+# Prints as `bikecast model promote` does, and takes down what it was asked.
+PROGRAM = """#!/bin/sh
+echo "$*" >> "$FAKE_DOCKER/asked"
+[ -n "$BIKECAST_WHO" ] && [ "$MLFLOW_HTTP_REQUEST_MAX_RETRIES" = 2 ] || exit 9
+echo '{"passed": true}'
+"""
+
+
+@pytest.fixture
+def airflow():
+    """An Airflow whose next run trains version 7, which passes the gate."""
+    server = FakeAirflow()
+    server.next.results = judged("promote", CHECKS)
+    with serving(server):
+        yield server
+
+
+def judged(outcome, checks):
+    """What the two tasks return."""
+    return {"train": TRAINED, "validate": {"outcome": outcome, "checks": checks}}
+
+
+def settings(airflow, **more):
+    """The environment of these tests, with an Airflow."""
+    given = {"url": airflow.url, "username": USERNAME, "password": PASSWORD} | more
+    lines = "\n".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
+    return parse_environment(f"{TEXT}[airflow]\n{lines}\n", "staging.toml", "staging", {})
+
+
+@pytest.fixture
+def train(airflow, hosts, play, monkeypatch):
+    """Run `inv train` on hosts whose release has `bikecast`; how it ended."""
+    monkeypatch.setattr(training, "PAUSE", 0.01)
+    for host in hosts:
+        release(host, PROGRAM)
+
+    def run(*words, hosts=hosts, **more):
+        return play(hosts, "train", *words, env=settings(airflow, **more))
+
+    return run
+
+
+def release(host, program):
+    """Let `docker exec … bikecast` run a program on a host."""
+    (host.docker / "bikecast").write_text(program)
+    (host.docker / "bikecast").chmod(0o755)
+
+
+def promotions(hosts):
+    """What the releases of all hosts were asked."""
+    asked = [h.docker / "asked" for h in hosts]
+    return "".join(a.read_text() for a in asked if a.exists()).splitlines()
+
+
+def only(airflow):
+    """The name of the one run there is."""
+    (name,) = airflow.runs
+    return name
+
+
+@pytest.mark.parametrize("api", ["v2", "v1"])
+def test_the_stand_in_keeps_to_what_the_real_one_does(airflow, api):
+    """The same is asked of a real Airflow in test_train_for_real.py."""
+    with airflow_client() as client:
+        starts_a_run_once(Airflow(settings(airflow, api=api).airflow, client), "once")
+
+
+@pytest.mark.parametrize("api", ["v2", "v1"])
+def test_what_passes_the_gate_is_promoted_once_on_one_host(train, airflow, hosts, api):
+    """Exit code 0; the run says who started it, and no password is anywhere."""
+    done = train(api=api)
+    assert (done.code, done.out) == (0, f"version 7 is in production: {FIGURES}\n")
+    assert promotions(hosts) == ["model promote 7 --json"]
+    run = airflow.runs[only(airflow)]
+    assert run.note.startswith("started by ") and only(airflow).startswith("inv-train-")
+    assert f"started the run {only(airflow)}: {airflow.url}/dags/model_training/" in done.err
+    for state in ("queued", "running", "success"):
+        assert f"run {only(airflow)}: {state}" in done.err
+    assert PASSWORD not in done.out + done.err and "token-" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("outcome", "checks", "says"),
+    [
+        ("reject", NO, "does not pass the gate and stays out of production: night: 9.1 against 3"),
+        ("inconclusive", CHECKS, "leaves the gate undecided and stays out of production"),
+        ("?", CHECKS, "leaves the gate undecided"),
+    ],
+)
+def test_a_no_and_a_cannot_tell_promote_nothing(train, airflow, hosts, outcome, checks, says):
+    """Exit code 1, with what did not pass; a word that nobody knows is no yes."""
+    airflow.next.results = judged(outcome, checks)
+    done = train("--json")
+    assert done.code == 1 and f"error: version 7 {says}" in done.err
+    document = json.loads(done.out)
+    assert document["version"] == "7" and document["promoted"] is False
+    assert document["run"] == only(airflow) and document["figures"] == FIGURES
+    assert promotions(hosts) == []
+
+
+def test_a_release_that_refuses_has_the_last_word(train, hosts):
+    """The champion may be another than the gate saw: exit code 1."""
+    for host in hosts:
+        release(host, "#!/bin/sh\necho 'error: version 7 stays out: worse' >&2; exit 1\n")
+    done = train()
+    assert done.code == 1 and "version 7 stays out: worse" in done.err and done.out == ""
+
+
+def test_mlflow_down_at_promotion_is_no_verdict(train, airflow, hosts):
+    """Exit code 3 with the reason and the command that tries again, which then does."""
+    for host in hosts:
+        release(host, "#!/bin/sh\necho 'error: MLflow does not answer; see to it' >&2; exit 3\n")
+    done = train()
+    assert done.code == 3 and "version 7 passes the gate, and was not promoted" in done.err
+    again = f"inv train --env staging --run {only(airflow)}"
+    assert "MLflow does not answer" in done.err and done.err.endswith(f"then `{again}`\n")
+    for host in hosts:
+        release(host, PROGRAM)
+    later = train("--run", only(airflow))
+    assert (later.code, promotions(hosts)) == (0, ["model promote 7 --json"])
+    assert airflow.asked.count("POST /api/v2/dags/model_training/dagRuns") == 1
+
+
+def test_a_run_that_fails_shows_the_log_of_its_task(train, airflow, hosts):
+    """Exit code 3: the last lines, without Airflow's frames, and where all of it is."""
+    log = "\n".join(f"line {i}" for i in range(100))
+    airflow.next = Run(["running", "failed"], {"train": "failed", "validate": "upstream_failed"})
+    airflow.next.log = f"{log}\nerror: no room left"
+    done = train()
+    assert done.code == 3 and promotions(hosts) == []
+    assert "train| line 99" in done.err and "train| error: no room left" in done.err
+    assert "line 50\n" not in done.err and "::group::" not in done.err
+    assert (
+        f"the run {only(airflow)} failed: its task train failed; nothing was promoted" in done.err
+    )
+    assert f"all of it on {airflow.url}/dags/model_training/runs/" in done.err
+
+
+def test_logs_of_airflow_2_are_shown_too(train, airflow):
+    """They are text there."""
+    airflow.next = Run(["failed"], {"train": "failed"}, log="first\nlast")
+    assert "train| last" in train(api="v1").err
+
+
+def test_a_run_that_was_stopped_has_no_log_to_show(train, airflow):
+    """As Airflow ends one that takes longer than its DAG allows."""
+    airflow.next = Run(["failed"], {"train": "skipped", "validate": "skipped"})
+    done = train()
+    assert done.code == 3 and "it ran out of time or was stopped; nothing" in done.err
+
+
+def test_a_run_that_hangs_is_named_and_goes_on(train, airflow, hosts):
+    """Exit code 3 once the time is over, with how to wait on."""
+    airflow.next = Run(["queued", "running"], {"train": "running"})
+    done = train(time_limit=0.2)
+    assert done.code == 3 and promotions(hosts) == []
+    name = only(airflow)
+    assert f"error: the run {name} is not over after 0 s (train running); nothing" in done.err
+    assert done.err.endswith(f"`inv train --env staging --run {name}` waits on\n")
+
+
+def test_another_run_is_waited_for_and_never_read(train, airflow, hosts):
+    """It ends first, with another version: ours is the one that counts."""
+    other = Run(["running"], results={"train": TRAINED | {"version": "6"}})
+    airflow.runs["scheduled__1"] = other
+    airflow.next.states = ["queued", "queued", "running", "success"]
+    done = train()
+    assert done.code == 0 and "waits for scheduled__1" in done.err
+    assert promotions(hosts) == ["model promote 7 --json"]
+    assert not any("scheduled__1" in asked for asked in airflow.asked)
+
+
+def test_a_token_that_expires_in_the_middle_is_renewed(train, airflow):
+    """As often as it takes."""
+    airflow.tokens_last = 2
+    assert train().code == 0
+    assert airflow.asked.count("POST /auth/token") > 2
+
+
+@pytest.mark.parametrize("api", ["v2", "v1"])
+def test_a_wrong_password_is_said_once_and_shown_never(train, airflow, hosts, api):
+    """Exit code 3; nothing was started."""
+    done = train(password="falsch-geraten", api=api)
+    assert done.code == 3 and airflow.runs == {} and promotions(hosts) == []
+    assert f"Airflow on {airflow.url} refuses the login of 'bikecast'; see to" in done.err
+    assert "falsch" not in done.err and len(airflow.asked) == 1
+
+
+def test_airflow_down_is_one_line(train, airflow, hosts):
+    """Exit code 3; so is one that names no Airflow, with 2, as a file is wrong."""
+    airflow.shutdown()
+    airflow.server_close()
+    done = train()
+    assert done.code == 3 and f"Airflow does not answer on {airflow.url}" in done.err
+    assert done.err.count("\n") == 1 and promotions(hosts) == []
+
+
+def test_airflow_that_goes_for_a_while_is_asked_again(train, airflow):
+    """The run goes on meanwhile."""
+    airflow.down = 3
+    done = train()
+    assert done.code == 0 and "answers 503 to GET" in done.err and "asking again" in done.err
+
+
+def test_airflow_that_stays_away_ends_the_waiting(train, airflow, monkeypatch):
+    """Exit code 3, with how to wait on."""
+    monkeypatch.setattr(training, "PATIENCE", 0.1)
+    airflow.down = 10**6
+    done = train()
+    assert done.code == 3
+    assert f"the run goes on all the same: `inv train --env staging --run {only(airflow)}`" in (
+        done.err
+    )
+
+
+def test_a_verdict_that_cannot_be_read_can_be_later(train, airflow, hosts):
+    """The run is over; exit code 3 says how."""
+    airflow.mute = True
+    done = train()
+    assert done.code == 3 and promotions(hosts) == []
+    assert f"is over: `inv train --env staging --run {only(airflow)}` reads" in done.err
+    airflow.mute = False
+    assert train("--run", only(airflow)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("flaw", "says"),
+    [("paused", "is paused, so no run of it would begin"), ("broken", "cannot be read by Airflow")],
+)
+def test_a_dag_that_would_never_run_is_not_started(train, airflow, flaw, says):
+    """It would be waited for in vain."""
+    setattr(airflow, flaw, True)
+    done = train()
+    assert done.code == 3 and says in done.err and airflow.runs == {}
+
+
+def test_a_dag_that_is_not_there(train, airflow):
+    """Exit code 3, with where its name comes from."""
+    done = train(dag="other")
+    assert done.code == 3 and "the DAG other of" in done.err and "does not exist" in done.err
+
+
+def test_what_answers_may_be_no_airflow(train, airflow):
+    """A run that is not there, and a result that is none."""
+    assert "answers 404 to GET" in train("--run", "never").err
+    airflow.runs["old"] = Run(["success"], results={"train": 3, "validate": {}})
+    done = train("--run", "old")
+    assert done.code == 3 and "returned no JSON document from train" in done.err
+
+
+def test_without_a_refresher_no_training_begins(train, airflow):
+    """An hour later nobody could promote what it made."""
+    done = train(hosts=GONE)
+    assert done.code == 3 and "no refresher runs in staging" in done.err and airflow.runs == {}
+    assert "one does not answer" in done.err
+
+
+def test_ctrl_c_stops_the_waiting_and_not_the_run(train, airflow):
+    """Exit code 130, and how to go on."""
+    airflow.next = Run(["running"], {"train": "running"})
+
+    timer = threading.Timer(
+        0.5, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    )
+    timer.start()
+    done = train()
+    assert done.code == 130
+    assert f"the run {only(airflow)} goes on: look at" in done.err
+    assert f"`inv train --env staging --run {only(airflow)}` waits on" in done.err
+
+
+def test_a_dry_run_shows_what_it_would_do(train, airflow, hosts):
+    """And asks nobody."""
+    done = train("--dry")
+    assert done.code == 0 and airflow.asked == [] and promotions(hosts) == []
+    dag = f"{airflow.url}/api/v2/dags/model_training"
+    assert f"here$ POST {dag}/dagRuns" in done.err
+    assert "bikecast model promote VERSION --json" in done.err
+
+
+def test_a_protected_environment_is_asked_about(play, airflow):
+    """Nobody is there to be."""
+    env = settings(airflow).model_copy(update={"protected": True})
+    done = play(GONE, "train", env=env)
+    assert done.code == 2 and "this would train a model and promote it in staging" in done.err
+
+
+def test_no_airflow_is_named(play, hosts):
+    """Then there is --local."""
+    done = play(hosts, "train", env=environment())
+    assert done.code == 2 and "staging names no Airflow" in done.err and "--local" in done.err
+    both = play(hosts, "train", "--local", "--run", "x", env=environment())
+    assert both.code == 2 and "--local and --run" in both.err
+
+
+def test_a_workflow_learns_how_it_ended(train, airflow, hosts, tmp_path, monkeypatch):
+    """A line for each fact, whatever the exit code."""
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+
+    def told():
+        lines = (tmp_path / "output").read_text().splitlines()
+        (tmp_path / "output").unlink()
+        return dict(line.split("=", 1) for line in lines)
+
+    train()
+    assert told() == {
+        **{"verdict": "promoted", "version": "7", "figures": FIGURES, "why": "", "kind": "good"}
+    }
+    airflow.next = Run(results=judged("reject", NO))
+    train()
+    rejected = told()
+    assert rejected["verdict"] == "rejected" and rejected["kind"] == "warning"
+    assert "night: 9.1 against 3.0" in rejected["why"]
+    airflow.next = Run(["failed"], {"train": "failed"})
+    train()
+    assert told()["verdict"] == "could not run"
+    airflow.next = Run(results=judged("promote", CHECKS))
+    for host in hosts:
+        release(host, "#!/bin/sh\nexit 3\n")
+    train()
+    failed = told()
+    assert failed["verdict"] == "not promoted" and failed["kind"] == "bad"
+
+
+# On this machine
+
+
+@pytest.fixture
+def local(play, tmp_path, monkeypatch):
+    """Run `inv train --local` with a script for `python -m bikecast`; how it ended."""
+    program = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("BIKECAST_DATABASE_URL_FILE", "/elsewhere")
+    monkeypatch.setenv("ASKED", str(tmp_path / "asked"))
+
+    def run(script, *words):
+        program.write_text(f'#!/bin/sh\necho "$*" >> "$ASKED"\n{script}')
+        program.chmod(0o755)
+        done = play(GONE, "train", "--local", *words, env=environment())
+        asked = tmp_path / "asked"
+        return done, asked.read_text().splitlines() if asked.exists() else []
+
+    return run
+
+
+def script(validate, promote="exit 0"):
+    """A `bikecast` that trains version 7."""
+    return f"""
+[ "$BIKECAST_DATABASE_URL_FILE" = "" ] && [ "$BIKECAST_SYSTEM" = made-up ] || exit 9
+case "$*" in
+  *train*) echo "✓ train" >&2; echo '{json.dumps(TRAINED)}' ;;
+  *validate*) {validate} ;;
+  *promote*) {promote} ;;
+esac
+"""
+
+
+def answer(outcome, checks=CHECKS):
+    """What `model validate` prints."""
+    return f"echo '{json.dumps({'outcome': outcome, 'checks': checks})}'"
+
+
+def test_without_airflow_the_same_three_commands_run_here(local):
+    """On the environment's database, with their progress passed on; exit code 0."""
+    done, asked = local(script(answer("promote")))
+    assert done.code == 0 and "✓ train" in done.err
+    assert asked == [
+        "-m bikecast train --json",
+        "-m bikecast model validate 7 --json",
+        "-m bikecast model promote 7 --json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "says"),
+    [
+        (script(answer("reject", NO) + "; exit 1"), 1, "night: 9.1 against 3.0"),
+        (script("echo 'error: no' >&2; exit 1"), 3, "the training could not run: here: error: no"),
+        (script("echo fine"), 3, "printed no JSON document"),
+        (script(answer("promote"), "echo 'error: gone' >&2; exit 3"), 3, "then `inv train --env "),
+        (script(answer("promote"), "echo 'error: worse' >&2; exit 1"), 1, "here: error: worse"),
+        ("exit 2", 3, "the training could not run: here: exit code 2"),
+    ],
+)
+def test_what_fails_here_has_the_exit_codes_of_airflow(local, program, code, says):
+    """A no is 1, everything else 3."""
+    done, _ = local(program)
+    assert done.code == code and says in done.err
+
+
+def test_a_dry_run_here_runs_nothing(local):
+    """Three commands are shown."""
+    done, asked = local("exit 9", "--dry")
+    assert done.code == 0 and asked == []
+    assert "here$ bikecast model validate VERSION --json" in done.err
+
+
+# What documents say
+
+
+def test_a_gate_of_a_release_before_says_only_whether_it_passed():
+    """Anything but a plain yes is none."""
+    assert verdict_of(TRAINED, {"passed": True}).outcome == "promote"
+    for passed in (False, None, "yes", 1):
+        assert verdict_of(TRAINED, {"passed": passed}).outcome == "reject"
+    old = {"passed": False, "checks": [{"name": "a", "passed": True}, {"name": "b", "detail": "c"}]}
+    assert verdict_of(TRAINED, old).failed == ("b: c",)
+
+
+def test_a_training_that_names_no_version_has_no_verdict():
+    """Nothing could be promoted."""
+    with pytest.raises(BikecastError, match="names no version"):
+        verdict_of({}, {"outcome": "promote"})
+
+
+def test_figures_name_what_is_beside_them():
+    """The champion where there is one."""
+    scores = SCORES | {"champion": {"mae": 1.25}}
+    assert figures(TRAINED | {"scores": scores}).startswith("MAE 1.000 (naive 1.500, champion 1.25")
+    assert figures({}) == ""
