@@ -58,9 +58,9 @@ def load_apart(uri: str, name: str, version: str) -> Loaded:
     kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(KEPT_OF)}
     environment = kept | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}
     with TemporaryDirectory() as folder:
-        # Our own interpreter and a fixed script; the words are a name and a number.
         words = [sys.executable, "-I", "-c", SCRIPT, name, version, folder]
         try:
+            # Our own interpreter and a fixed script; the words are a name and a number.
             done = subprocess.run(  # nosec B603
                 words, env=environment, cwd=folder, capture_output=True, text=True, timeout=WITHIN
             )
