@@ -133,8 +133,12 @@ def imagined(
     pickups, returns = (
         flow(row) if there else None for there, row in zip(has, values.tolist(), strict=True)
     )
-    means = values[:, 0]
-    chances = TOO_FAR if beyond else _stock(table, station, step, asked.bikes, means)
+    if beyond:
+        if asked.bikes is not None and table.stations[station].capacity is not None:
+            check_bikes(table.stations[station], asked.bikes)
+        chances = TOO_FAR
+    else:
+        chances = _stock(table, station, step, asked.bikes, values[:, 0])
     when = table.timestamp(step)
     found = _prediction(table, station, step, when, (pickups, returns), chances, known)
     if beyond:

@@ -112,11 +112,13 @@ class CurrentTable:
     def _take_newest(self) -> None:
         newest = self._newest = self._asked(self.source.newest, ANSWER_WITHIN)
         if newest is None:
+            self._waiting_since = None
             return
         # Not by its number alone: another database counts from 1 as well.
         if newest != self._taken:
             taken = self._newer(newest)
         else:
+            self._waiting_since = None  # the one that was waited for is gone again
             taken = self._kept_after_all(newest) if self._alone else self._rewritten(newest)
         if taken is not None:
             # What was loaded while this issue was asked for may be a newer one.

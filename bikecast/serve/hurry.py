@@ -32,8 +32,6 @@ HANDICAP: Final = 0.00005
 """Seconds that a worker waits before it takes a connection, for each that it is busy with."""
 MOST_BUSY: Final = 4
 """More make no difference: then all are busy."""
-FIRST_WORD: Final = 0.05
-"""Seconds that a thread waits for whoever connects to say something; the selector waits longer."""
 LAST_CHANCE: Final = 1.0
 """Seconds that connections are kept once the worker is to end.
 
@@ -45,6 +43,7 @@ many seconds before it stops a colour: nobody asks there any more, and this is a
 GOODBYE: Final = 2.0
 """Seconds for a client to hang up, once it has its last answer."""
 LOOK_AT_THE_END: Final = 0.1
+END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Deadlines:
@@ -113,8 +112,8 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         """Answer one request of a connection, in one of the threads."""
-        if not conn.initialized and not conn.wait_for_data(FIRST_WORD):
-            return True  # kept until it does
+        if not conn.initialized and not conn.wait_for_data(0):
+            return True  # kept until it says something: no thread waits for a first word
         connection = conn.sock
         self.deadlines.begin(connection)
         try:
@@ -149,6 +148,9 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]
 
     def _keep(self, conn: Any) -> None:
         """Wait for the next request; also one that was told so a moment before the end began."""
+        if conn.parser is not None and END_OF_HEAD in conn.parser.unreader.buf.getvalue():
+            self.enqueue_req(conn)  # it came with the last one: nothing more will be readable
+            return
         conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else LAST_CHANCE)
         self._watch(conn, self.on_client_socket_readable)
         self.keepalived_conns.append(conn)
@@ -202,12 +204,16 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]
             self._hang_up(self.parting.popleft())
 
     def _wind_up(self) -> None:
-        """Take nobody else, and keep for a moment only whom there is."""
+        """Take whoever has connected by now and nobody else, and keep them for a moment only."""
         if self.winding_up:
             return
         self.winding_up = True
         self.set_accept_enabled(False)
         for listener in self.sockets:
+            before = -1
+            while before < self.nr_conns:  # closed with it, they would lose what they have sent
+                before = self.nr_conns
+                super().accept(listener)
             listener.close()  # refused at once, instead of held until all is over
         last = time.monotonic() + LAST_CHANCE
         for conn in self.keepalived_conns:

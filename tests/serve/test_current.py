@@ -246,6 +246,31 @@ def test_what_another_worker_loads_is_looked_for_again_and_again(
     stop.set()
 
 
+@pytest.mark.parametrize("nothing", [False, True])
+def test_what_is_gone_again_is_waited_for_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing: bool
+) -> None:
+    """The newest forecast can be deleted while another worker loads it; for the next, patience
+    begins anew."""
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    source, kept = FakeSource(published()), KeptTable(tmp_path)
+    worker = CurrentTable(source, kept)
+    worker.refresh()
+    before, loaded = source.current, source.loads
+    source.publish()
+    loads = kept.lock()
+    assert loads is not None
+    with loads:
+        worker.refresh()
+        source.current = None if nothing else before
+        worker.refresh()
+        time.sleep(0.6)
+        source.current = before
+        source.publish()
+        worker.refresh()
+        assert source.loads == loaded
+
+
 def test_a_start_brings_in_what_an_import_changed(tmp_path: Path) -> None:
     """Stations change under the same issue: what an earlier process kept of it is not enough."""
     source = FakeSource(published())

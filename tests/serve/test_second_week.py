@@ -89,6 +89,15 @@ def test_the_bikes_of_now_say_nothing_of_it(client):
     assert (answer["p_empty"], answer["p_full"], answer["p_reason"]) == TOO_FAR
 
 
+def test_more_bikes_than_a_station_holds_are_refused_as_in_the_first_week(client):
+    """They are a mistake, whatever is asked."""
+    answer = ask(client, station_id="A.10", bikes=9_999)
+    assert (answer.status_code, answer.json["type"].rpartition("/")[2]) == (
+        422,
+        "bikes-over-capacity",
+    )
+
+
 @pytest.mark.parametrize("weather", [WARMER, {"temperature": 2, "humidity": 12.5}])
 def test_it_may_be_asked_with_other_weather(client, weather):
     """Then it is a what-if as well."""
