@@ -36,7 +36,7 @@ class Facts:
     :param weekly_rides: bikes picked up and returned in the last weeks, the newest last.
     :param first_hours: station → the first hour that is known of it, ISO 8601.
     :param vanished: stations known in the four weeks before the last one, and in that one not,
-        of ``stations``.
+        of ``stations``; ``vanished_share`` is what they had of the bikes of those four weeks.
     """
 
     model: str
@@ -51,6 +51,7 @@ class Facts:
     weekly_rides: list[float] = field(default_factory=list)
     first_hours: dict[str, str] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
+    vanished_share: float = 0.0
     stations: int = 0
 
 
@@ -109,7 +110,9 @@ def facts_of(history: History) -> dict[str, Any]:
     first = np.where(known.any(axis=1), known.argmax(axis=1), history.known)
     weeks = min(history.known // WEEK, MOST_WEEKS)
     recent = np.nan_to_num(history.flows[:, history.known - weeks * WEEK : history.known])
-    before = np.asarray(known[:, -5 * WEEK : -WEEK].any(axis=1))
+    weeks_before = slice(*(max(history.known - n * WEEK, 0) for n in (5, 1)))
+    before = np.asarray(known[:, weeks_before].any(axis=1))
+    bikes = np.nan_to_num(history.flows[:, weeks_before]).sum(axis=(1, 2), dtype=float)
     gone = np.asarray(before & ~known[:, -WEEK:].any(axis=1))
     ids = [s.station_id for s in history.stations]
     return {
@@ -118,6 +121,7 @@ def facts_of(history: History) -> dict[str, Any]:
         ],
         "first_hours": {i: history.hour(int(h)).isoformat() for i, h in zip(ids, first)},
         "vanished": [i for i, g in zip(ids, gone) if g],
+        "vanished_share": float(bikes[gone].sum() / max(bikes.sum(), 1.0)),
         "stations": int(before.sum()),
     }
 

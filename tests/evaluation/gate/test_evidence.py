@@ -53,6 +53,8 @@ def test_volume_and_stations_are_told():
     history.flows[3, :240] = np.nan
     facts = facts_of(history)
     assert facts["vanished"] == ["s2"]
+    before = np.nansum(history.flows[:, -5 * 168 : -168], axis=(1, 2))
+    assert facts["vanished_share"] == pytest.approx(before[2] / before.sum())
     assert facts["first_hours"]["s3"] == history.hour(240).isoformat()
 
 

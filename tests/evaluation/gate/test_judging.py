@@ -204,12 +204,13 @@ def test_scores_are_plain_limits():
 
 
 def test_odd_data_leave_it_open():
-    """Half of the rides, or many stations gone silent: people have to look first."""
+    """Half of the rides, or busy stations gone silent: people have to look first."""
     half = [1000.0] * 8 + [400.0, 400.0]
     assert verdict(made_evidence(weekly_rides=half)) == ("inconclusive", ["as many rides as usual"])
     assert verdict(made_evidence(weekly_rides=[1.0] * 3))[0] == "inconclusive"
-    silent = made_evidence(vanished=["a"])
+    silent = made_evidence(vanished=["a"], vanished_share=0.21)
     assert verdict(silent) == ("inconclusive", ["stations still there"])
+    assert verdict(made_evidence(vanished=["a", "b"], vanished_share=0.19))[0] == "promote"
     assert verdict(made_evidence(stations=0))[0] == "inconclusive"
 
 
