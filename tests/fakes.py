@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -205,3 +205,28 @@ class FakeSource:
         assert self.current is not None
         issue = replace(self.current.issue, issue_id=self.current.issue.issue_id + 1)
         self.current = replace(self.current, issue=issue, **changes)
+
+
+class Told(FakeSource):
+    """A source that notes what it was asked, and can be told to answer otherwise.
+
+    :param told: ``inputs`` and ``model``: from the usual answer to the one to give.
+    """
+
+    def __init__(self, **told: Callable[[Any], Any]) -> None:
+        super().__init__(published())
+        self.told = told
+        self.asked: list[str] = []
+
+    def inputs(self, issue: Issue, station_id: str) -> Inputs | None:
+        """As told."""
+        self.asked.append(station_id)
+        return self._as_told("inputs", super().inputs(issue, station_id))
+
+    def packed_model(self, issue: Issue) -> bytes | None:
+        """As told."""
+        self.asked.append("model")
+        return self._as_told("model", super().packed_model(issue))
+
+    def _as_told(self, what: str, usual: Any) -> Any:
+        return self.told[what](usual) if what in self.told else usual

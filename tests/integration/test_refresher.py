@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,6 +75,24 @@ def promote_a_model(registry: Registry) -> None:
     registry.put_in_production(registry.register(fitted(), training()))
 
 
+@contextmanager
+def refreshing(every: str, settings: dict[str, str], log: Path) -> Iterator[None]:
+    """A refresher in a process of its own, which is still there at the end."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bikecast", "forecast", "--every", every],
+            env=os.environ | settings,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            yield
+            assert process.poll() is None
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
 def test_the_refresher_issues_again_once_mlflow_is_back(
     server: OwnPostgres, filled: Store, tmp_path: Path
 ) -> None:
@@ -87,23 +106,13 @@ def test_the_refresher_issues_again_once_mlflow_is_back(
         "BIKECAST_DATABASE_URL": filled.url,
         "BIKECAST_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
     }
-    with live(filled.url, tmp_path / "kept") as service, log.open("wb") as file:
+    with live(filled.url, tmp_path / "kept") as service:
         before = service.ask()["model"]["version"]
-        refresher = subprocess.Popen(
-            [sys.executable, "-m", "bikecast", "forecast", "--every", "1s"],
-            env=os.environ | settings,
-            stdout=file,
-            stderr=file,
-        )
-        try:
+        with refreshing("1s", settings, log):
             until(lambda: GONE in log.read_text(), 120)
             assert service.answers_from(before)
             with tracking_server(database, tmp_path, port=port):
                 until(lambda: service.answers_from("1"), 120)
-                assert refresher.poll() is None
-        finally:
-            refresher.terminate()
-            refresher.wait(60)
     assert log.read_text().count(GONE) == 1
 
 
@@ -133,7 +142,6 @@ def test_mlflow_that_falls_while_a_model_is_loaded_is_waited_for(
     with (
         OwnMlflow(database, tmp_path) as mlflow,
         live(filled.url, tmp_path / "kept") as service,
-        log.open("wb") as file,
     ):
         before = service.ask()["model"]["version"]
         promote_a_model(Registry(mlflow.url, "bike-demand-forecaster"))
@@ -145,13 +153,7 @@ def test_mlflow_that_falls_while_a_model_is_loaded_is_waited_for(
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         }
-        refresher = subprocess.Popen(
-            [sys.executable, "-m", "bikecast", "forecast", "--every", "1s"],
-            env=os.environ | settings,
-            stdout=file,
-            stderr=file,
-        )
-        try:
+        with refreshing("1s", settings, log):
             until(lambda: moment(temporary), 120, every=0.001)
             falls(mlflow)
             until(lambda: GONE in log.read_text(), 120)
@@ -159,10 +161,6 @@ def test_mlflow_that_falls_while_a_model_is_loaded_is_waited_for(
             mlflow.kill()
             mlflow.start()
             until(lambda: service.answers_from("1"), 60)
-            assert refresher.poll() is None
-        finally:
-            refresher.terminate()
-            refresher.wait(60)
     assert "Traceback" not in log.read_text()
     # Nor does what was loaded in part stay behind.
     assert not any(temporary.glob("*/*"))
@@ -176,19 +174,12 @@ def test_a_promotion_and_a_rollback_reach_riders_without_a_restart(
     with (
         live(filled.url, tmp_path / "kept") as service,
         tracking_server(database, tmp_path) as url,
-        log.open("wb") as file,
     ):
         registry = Registry(url, "bike-demand-forecaster")
         production = Production(registry, filled.promotions(registry.name), "ann@laptop")
         promote_a_model(registry)
         settings = {"BIKECAST_DATABASE_URL": filled.url, "BIKECAST_MLFLOW_TRACKING_URI": url}
-        refresher = subprocess.Popen(
-            [sys.executable, "-m", "bikecast", "forecast", "--every", "1h"],
-            env=os.environ | settings,
-            stdout=file,
-            stderr=file,
-        )
-        try:
+        with refreshing("1h", settings, log):
             until(lambda: service.answers_from("1"), 120)
             second = registry.register(fitted(), training())
             production.put(second, "a better one", registry.get("1"))
@@ -198,10 +189,6 @@ def test_a_promotion_and_a_rollback_reach_riders_without_a_restart(
             registry.client.set_registered_model_alias(registry.name, "production", "2")
             until(lambda: service.answers_from("2"), 120)
             until(lambda: production.book.all()[-1].kind == "noticed", 60)
-            assert refresher.poll() is None
-        finally:
-            refresher.terminate()
-            refresher.wait(60)
     assert "error" not in log.read_text()
     moves = [(m.from_version, m.to_version) for m in made(production.book.all())]
     assert moves == [("", "1"), ("1", "2"), ("2", "1"), ("1", "2")]

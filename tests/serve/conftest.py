@@ -54,3 +54,17 @@ def make_client() -> Callable[..., FlaskClient]:
 def client(current: CurrentTable, make_client: Callable[..., FlaskClient]) -> FlaskClient:
     """A client of the service over ``current``."""
     return make_client(current)
+
+
+@pytest.fixture
+def asking(
+    make_client: Callable[..., FlaskClient],
+) -> Callable[[FakeSource], tuple[FlaskClient, CurrentTable]]:
+    """Makes a client over a source."""
+
+    def make(source: FakeSource) -> tuple[FlaskClient, CurrentTable]:
+        current = CurrentTable(source)
+        current.refresh()
+        return make_client(current), current
+
+    return make

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
-from fakes import FakeSource, fails, first_week, published
+from fakes import FakeSource, Told, fails, first_week, published
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import small_history, with_weather
@@ -33,36 +33,6 @@ START = datetime(2018, 7, 16)
 WARMER = {"temperature": 2}
 LATER = "2018-07-23T05:00"
 """174 hours ahead: the last hour of the table has 169 bikes, and this one six more."""
-
-
-class Counting(FakeSource):
-    """A source that counts what it was asked, and can be told to answer otherwise."""
-
-    def __init__(self, **told):
-        super().__init__(published())
-        self.told, self.asked = told, []
-
-    def inputs(self, issue, station_id):
-        """As told."""
-        self.asked.append(station_id)
-        return self.told.get("inputs", lambda usual: usual)(super().inputs(issue, station_id))
-
-    def packed_model(self, issue):
-        """As told."""
-        self.asked.append("model")
-        return self.told.get("model", lambda usual: usual)(super().packed_model(issue))
-
-
-@pytest.fixture
-def asking(make_client):
-    """Makes a client over a source."""
-
-    def make(source):
-        current = CurrentTable(source)
-        current.refresh()
-        return make_client(current), current
-
-    return make
 
 
 def ask(client, route="/predict", **question):
@@ -118,7 +88,7 @@ def test_weather_need_not_be_known(asking):
         values[..., known] = usual.values[..., known]
         return replace(usual, values=values, sky=unknown)
 
-    client, _ = asking(Counting(inputs=without))
+    client, _ = asking(Told(inputs=without))
     assert ask(client).json["pickups"]["mean"] == 87.5
     refused = ask(client, weather=WARMER)
     assert refused.status_code == 422 and "give it in `weather`" in refused.json["detail"]
@@ -169,7 +139,7 @@ def test_every_moment_of_two_weeks_has_an_answer(client, minutes, offset):
 
 def test_hours_are_civil_where_clocks_change_in_it(asking):
     """Both moments of the hour that autumn repeats have one answer, and the offset changes."""
-    source = Counting()
+    source = Told()
     source.current = published(datetime(2018, 10, 25))
     client, _ = asking(source)
     both = [
@@ -191,7 +161,7 @@ def test_a_table_that_lacks_hours_of_its_own_week_is_not_made_up_for():
 
 def test_a_target_that_the_station_has_no_forecast_of_has_none(asking):
     """Where returns are not counted."""
-    source = Counting(inputs=lambda usual: published_inputs)
+    source = Told(inputs=lambda usual: published_inputs)
     published_inputs = FakeSource(published()).inputs(None, "B")
     frame = source.current.frame
     source.publish(frame=frame.filter(frame["target"] == "pickups"))
@@ -224,7 +194,7 @@ def test_they_are_counted_with_what_ifs(client):
 @pytest.mark.parametrize("name", ["naive", "mean4w"])
 def test_models_that_only_repeat_the_past_answer_too(asking, name):
     """Their forecast is the level that was kept; with other weather they cannot."""
-    client, _ = asking(Counting(model=lambda usual: pack(MODELS[name]())))
+    client, _ = asking(Told(model=lambda usual: pack(MODELS[name]())))
     answer = ask(client).json
     assert answer["pickups"]["mean"] == 87.5 and answer["second_week"] is True
     assert answer["pickups"]["lower"] < 87.5 < answer["pickups"]["upper"]
@@ -247,7 +217,7 @@ def test_models_that_only_repeat_the_past_answer_too(asking, name):
 )
 def test_where_it_cannot_be_told_there_is_a_reason(asking, told, says, weather):
     """And once that is over, it is answered; look-ups always are."""
-    source = Counting(**told)
+    source = Told(**told)
     client, current = asking(source)
     question = {"weather": weather} if weather else {}
     for _ in range(2):
@@ -263,14 +233,14 @@ def test_where_it_cannot_be_told_there_is_a_reason(asking, told, says, weather):
 
 def test_a_first_week_of_an_older_release_is_asked_for_other_weather(asking):
     """It kept all that this takes."""
-    client, _ = asking(Counting(inputs=first_week))
+    client, _ = asking(Told(inputs=first_week))
     answer = ask(client, timestamp="2018-07-16T05:00", weather=WARMER)
     assert answer.json["pickups"]["mean"] == 14
 
 
 def test_what_was_fetched_needs_no_database(asking):
     """Of a station's second week; its what-ifs, and those of the second week, are kept apart."""
-    source = Counting()
+    source = Told()
     client, current = asking(source)
     first = ask(client).json
     ask(client, weather=WARMER)
@@ -291,7 +261,7 @@ def test_what_was_fetched_needs_no_database(asking):
 
 def test_what_is_kept_of_it_is_bounded(make_client, monkeypatch):
     """Together with what is kept for what-ifs; who was not asked for longest is forgotten first."""
-    source = Counting()
+    source = Told()
     current = CurrentTable(source)
     current.refresh()
     client = make_client(current)
@@ -324,7 +294,7 @@ def test_the_service_tells_what_xgboost_does(asking, monkeypatch, name, known):
     rows = model.inputs(history, np.array([history.known]), 336)
     above = sky_ahead(history, history.known, 336)
     inputs = unpack_inputs(pack_inputs(inputs_of(rows, NAMES, 1, above)))
-    client, _ = asking(Counting(inputs=lambda usual: inputs, model=lambda usual: pack(model)))
+    client, _ = asking(Told(inputs=lambda usual: inputs, model=lambda usual: pack(model)))
     wanted = model.means(
         rows.values[168:, 1].reshape(-1, len(NAMES)), rows.level[168:, 1].ravel()
     ).reshape(168, 2)

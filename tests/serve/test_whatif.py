@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import numpy as np
 import pytest
-from fakes import FakeSource, fails, published, seen
+from fakes import Told, fails, published, seen
 from made_up import small_history, with_weather
 from pydantic import TypeAdapter
 
@@ -18,43 +18,11 @@ from bikecast.models import MODELS, boosted
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack
 from bikecast.serve import stored, whatif
-from bikecast.serve.current import CurrentTable
 from bikecast.serve.types import MAX_WHAT_IFS, WhatIfPrediction
 
 TESTS = Path(__file__).parents[1]
 WARMER = {"temperature": 2}
 KNOWN = {"temperature": 1, "precipitation": 0, "wind_speed": 0, "cloud_cover": 0, "humidity": 0}
-
-
-class Counting(FakeSource):
-    """A source that counts what it was asked, and can be told to answer otherwise."""
-
-    def __init__(self, **told):
-        super().__init__(published())
-        self.told, self.asked = told, []
-
-    def inputs(self, issue, station_id):
-        """As told."""
-        self.asked.append(station_id)
-        found = super().inputs(issue, station_id)
-        return self.told.get("inputs", lambda usual: usual)(found)
-
-    def packed_model(self, issue):
-        """As told."""
-        self.asked.append("model")
-        return self.told.get("model", lambda usual: usual)(super().packed_model(issue))
-
-
-@pytest.fixture
-def asking(make_client):
-    """Makes a client over a source."""
-
-    def make(source):
-        current = CurrentTable(source)
-        current.refresh()
-        return make_client(current), current
-
-    return make
 
 
 def ask(client, **question):
@@ -122,7 +90,7 @@ def test_a_what_if_is_not_explained(client):
 
 def test_a_target_without_a_forecast_has_none(asking):
     """Where returns are not counted."""
-    source = Counting(inputs=lambda usual: seen(published())["B"])
+    source = Told(inputs=lambda usual: seen(published())["B"])
     frame = source.current.frame
     source.publish(frame=frame.filter(frame["target"] == "pickups"))
     answer = ask(asking(source)[0]).json
@@ -132,7 +100,7 @@ def test_a_target_without_a_forecast_has_none(asking):
 def test_hours_count_from_the_end_of_the_data(asking):
     """The hour that spring skips has inputs but no forecast; those behind it keep their own."""
     made = published(datetime(2018, 3, 11), hours=6)
-    source, frame = Counting(inputs=lambda usual: seen(made)["B"]), made.frame
+    source, frame = Told(inputs=lambda usual: seen(made)["B"]), made.frame
     source.current = made
     source.publish(frame=frame.filter(frame["hour"] != datetime(2018, 3, 11, 2)))
     client, _ = asking(source)
@@ -181,7 +149,7 @@ def test_what_ifs_are_counted(client):
 )
 def test_where_it_cannot_be_told_there_is_a_reason(asking, told, status, slug, says):
     """And once that is over, the next one is answered; look-ups always are."""
-    source = Counting(**told)
+    source = Told(**told)
     client, _ = asking(source)
     for _ in range(2):
         answer = ask(client)
@@ -197,7 +165,7 @@ def test_where_it_cannot_be_told_there_is_a_reason(asking, told, status, slug, s
 def test_what_is_unknown_must_be_given(asking):
     """A model takes an hour without rain or warmth for one without weather."""
     unknown = np.full((400, 5), np.nan, np.float32)
-    source = Counting(inputs=lambda usual: replace(usual, sky=replace(usual.sky, hourly=unknown)))
+    source = Told(inputs=lambda usual: replace(usual, sky=replace(usual.sky, hourly=unknown)))
     client, _ = asking(source)
     answer = ask(client)
     assert answer.status_code == 422 and answer.json["type"] == "/problems/what-if-unavailable"
@@ -208,7 +176,7 @@ def test_what_is_unknown_must_be_given(asking):
 
 def test_what_was_fetched_needs_no_database(asking):
     """A station's next question is answered while it is gone; another station's is not."""
-    source = Counting()
+    source = Told()
     client, current = asking(source)
     first = ask(client).json
     assert source.asked == ["model", "B"]
@@ -224,7 +192,7 @@ def test_what_was_fetched_needs_no_database(asking):
 
 def test_another_issue_is_asked_anew(asking):
     """It may be another model's, and has other inputs."""
-    source = Counting()
+    source = Told()
     client, current = asking(source)
     ask(client)
     source.publish()
@@ -235,7 +203,7 @@ def test_another_issue_is_asked_anew(asking):
 
 def test_stations_are_told_apart_in_another_table_of_the_same_issue(asking):
     """One that was imported since moves the others' places."""
-    source = Counting()
+    source = Told()
     client, current = asking(source)
     first = ask(client).json["pickups"]
     table = current.table
@@ -250,7 +218,7 @@ def test_stations_are_told_apart_in_another_table_of_the_same_issue(asking):
 
 def test_what_is_kept_is_bounded(asking, monkeypatch):
     """The station that was not asked for longest is forgotten first."""
-    source = Counting()
+    source = Told()
     client, _ = asking(source)
     monkeypatch.setattr(whatif, "MOST_BYTES", 30_000)
     for station in ("A.10", "B", "B", "A.10", "A.10"):
@@ -268,7 +236,7 @@ def test_what_ifs_leave_threads_for_look_ups(asking, monkeypatch):
         return usual
 
     monkeypatch.setattr(whatif, "PATIENCE", 30.0)
-    source = Counting()
+    source = Told()
     client, current = asking(source)
     ask(client)
     source.told["inputs"] = slow
