@@ -78,7 +78,9 @@ class Live:
 
     def says(self, reason: str) -> bool:
         """Whether it says so, whichever worker is asked."""
-        return all(reason in self.ready()["reasons"] for _ in range(5))
+        told = [self.ready() for _ in range(5)]
+        assert all("reasons" in one for one in told), told
+        return all(reason in one["reasons"] for one in told)
 
     def is_well(self) -> bool:
         """Whether all is as it should be, whichever worker is asked."""

@@ -101,6 +101,7 @@ class CurrentTable:
         except Exception as error:  # whatever it is, riders get the old table
             self._complain("source", "no newer forecast can be had: %s", error)
             self._answered = False
+            self._follow_the_others()
         else:
             if self._complained["source"]:
                 log.warning("forecasts can be had again")
@@ -251,6 +252,16 @@ class CurrentTable:
         if table is not None and table.system.system_id == self.source.system_id:
             # Until the source was asked, nobody knows.
             self.table, self._answered = table, False
+
+    def _follow_the_others(self) -> None:
+        """Take what another worker had time to keep before the source was gone.
+
+        One that was waiting for it would have none, or an older one than its neighbour.
+        """
+        if self._kept is None or self._kept.stamp() == self._stamp:
+            return
+        self._stamp, self._taken = self._kept.stamp(), None
+        self.restore()
 
     def _complain(self, of: str, message: str, error: Exception) -> None:
         """Once, until it is over."""
