@@ -101,6 +101,8 @@ UNIT = "not integration and not e2e"
 # As many workers as cores: each has one, and its libraries need no threads beside it. Some tests
 # take a minute and most no time: who has none left takes some of the others'.
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
+# Of what starts whole programs two groups at a time: hosts mostly wait, and others reckon.
+BESIDE = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -133,7 +135,7 @@ def coverage(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Run the README's commands as a new user would."""
     install(session)
-    session.run("pytest", "-m", "e2e", "--durations=20", report(session), *session.posargs)
+    session.run("pytest", *BESIDE, "-m", "e2e", "--durations=20", report(session), *session.posargs)
 
 
 @nox.session

@@ -18,6 +18,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the tests marked `full` too")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests that start whole programs a file's stay together, and all that make hosts."""
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            hosts = item.path.parent.name == "e2e" and item.path.name not in WITHOUT_HOSTS
+            item.add_marker(pytest.mark.xdist_group("hosts" if hosts else item.path.name))
+
+
+WITHOUT_HOSTS = ("test_first_run.py", "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data, which the project does not contain."""
