@@ -102,7 +102,7 @@ UNIT = "not integration and not e2e"
 # take a minute and most no time: who has none left takes some of the others'.
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
 # Of what starts whole programs two groups at a time: hosts mostly wait, and others reckon.
-BESIDE = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+BESIDE = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 

@@ -76,8 +76,9 @@ class Compose:
         return self("stop", *services)
 
     def down(self, volumes: bool) -> Argv:
-        """Remove all containers and networks; with ``volumes`` the data too."""
-        return self("down", "--remove-orphans", *(["--volumes"] if volumes else []))
+        """Remove all containers and networks, chosen now or before; with ``volumes`` the data too."""
+        words = ("--profile", "airflow", "down", "--remove-orphans")
+        return self(*words, *(["--volumes"] if volumes else []))
 
     def ps(self) -> Argv:
         """All containers of the project, stopped ones too, as JSON."""

@@ -20,7 +20,13 @@ from pathlib import Path
 import httpx
 import pytest
 from lacking import lacking
+from live import until
 from readme import readme_lines
+
+from bikecast.errors import BikecastError
+from bikecast.ops import training
+from bikecast.ops.airflow import Airflow, airflow_client
+from bikecast.ops.environment import Airflow as Settings
 
 pytestmark = pytest.mark.e2e
 
@@ -334,6 +340,58 @@ def test_a_service_that_cannot_start_shows_its_last_words(machine, filled):
     assert "BIKECAST_WORKERS is 'many'" in errors and "error: api is" in errors
     machine.inv("up")
     assert machine.serves()
+
+
+@pytest.fixture
+def airflow_image(images):
+    """The image of deploy/airflow, of 1.8 GB."""
+    name = f"{NAME}-airflow"
+    base = ("--build-arg", f"TRAINING={images['BIKECAST_TRAINING_IMAGE']}")
+    words = (*base, "--tag", name, "--file", "deploy/airflow/Dockerfile", ".")
+    docker("build", "--quiet", *words, cwd=TOP, timeout=1800)
+    yield name
+    docker("image", "rm", name, check=False)
+
+
+@pytest.mark.full
+def test_airflow_trains_and_asks_the_gate_where_it_is_chosen(machine, filled, airflow_image):
+    """Its containers may do no more than the others; `inv down` takes it away, chosen or not."""
+    before, said = dict(machine.environ), []
+    machine.environ |= {
+        "COMPOSE_PROFILES": "airflow",
+        "BIKECAST_AIRFLOW_IMAGE": airflow_image,
+        "BIKECAST_AIRFLOW_PUBLISH": "127.0.0.1:0",
+    }
+    machine.inv("up")
+    password = machine.compose("exec", "-T", "airflow", "cat", "/var/lib/airflow/secrets/password")
+    url = "http://" + machine.compose("port", "airflow", "8080")
+    with airflow_client() as client:
+        airflow = Airflow(Settings(url=url, username="bikecast", password=password), client)
+        until(lambda: can_run(airflow), 300)
+        training.begin(airflow, "first", "of a test", "")
+        training.watch(airflow, "first", 900, "", said.append)
+        verdict = training.read_verdict(airflow, "first", "")
+    assert verdict.version == "1" and verdict.figures.startswith("MAE"), said
+    containers = json.loads(docker("inspect", *states(machine)))
+    ours = [found for found in containers if airflow_image == found["Config"]["Image"]]
+    assert len(ours) == 3 and password not in json.dumps(containers)
+    for found in ours:
+        host = found["HostConfig"]
+        assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"]
+        assert found["Config"]["User"] == "10001:10001"
+    machine.environ.clear()
+    machine.environ |= before
+    machine.inv("down")
+    assert not docker("ps", "--all", "--quiet", "--filter", f"ancestor={airflow_image}")
+
+
+def can_run(airflow):
+    """Whether Airflow has read the DAG."""
+    try:
+        airflow.check()
+    except BikecastError:
+        return False
+    return True
 
 
 @pytest.mark.full

@@ -103,8 +103,8 @@ def made(tmp_path):
         (COMPOSE.config(), f"{START} config --format json"),
         (COMPOSE.up("api"), f"{START} up --detach --no-build api"),
         (COMPOSE.stop("api", "mlflow"), f"{START} stop api mlflow"),
-        (COMPOSE.down(False), f"{START} down --remove-orphans"),
-        (COMPOSE.down(True), f"{START} down --remove-orphans --volumes"),
+        (COMPOSE.down(False), f"{START} --profile airflow down --remove-orphans"),
+        (COMPOSE.down(True), f"{START} --profile airflow down --remove-orphans --volumes"),
         (COMPOSE.ps(), f"{START} ps --all --format json"),
         (COMPOSE.logs("api"), f"{START} logs --no-color --no-log-prefix --tail 20 api"),
         (COMPOSE.port(), f"{START} port nginx 8000"),
@@ -403,7 +403,7 @@ def test_a_dry_run_prints_and_runs_nothing(inv, docker, made):
         shown = inv(*words, "--dry")
         assert shown.returncode == 0 and "docker compose --file" in shown.stdout, shown.stderr
     assert inv("--dry", "down").stdout == (
-        "docker compose --file deploy/compose.yaml down --remove-orphans\n"
+        "docker compose --file deploy/compose.yaml --profile airflow down --remove-orphans\n"
     )
     assert not (docker / "calls").exists() and not (docker / "x").exists()
 
