@@ -76,7 +76,7 @@ class Compose:
         return self("stop", *services)
 
     def down(self, volumes: bool) -> Argv:
-        """Remove all containers and networks, chosen now or before; with ``volumes`` the data too."""
+        """Remove all containers and networks, also of profiles; with ``volumes`` the data too."""
         words = ("--profile", "airflow", "down", "--remove-orphans")
         return self(*words, *(["--volumes"] if volumes else []))
 

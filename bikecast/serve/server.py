@@ -38,6 +38,9 @@ GRACEFUL_SECONDS = 20
 # just as the next request is sent on it.
 KEEPALIVE_SECONDS = 75
 UNIX = "unix:"
+# Python lets a thread that reckons go on for 5 ms before another one's turn. While a worker takes a
+# new table, a request waits for its turn several times: after each read, write and lock.
+TURN_SECONDS = 0.0005
 SPARE_COLUMNS = 2  # for workers that begin while those they replace still answer
 
 
@@ -226,13 +229,14 @@ def _load(settings: Settings, source: Source, limiter: Limiter) -> Flask:
 
 
 def _settle() -> None:
-    """Take what is there now for what stays.
+    """Take what is there now for what stays, and let no thread keep requests waiting.
 
     Else Python looks through all of it for garbage soon after the start, and again after some new
     tables: 0.1 s for which each request of the worker waits.
     """
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(TURN_SECONDS)
 
 
 def _leave_worker(code: object) -> None:
