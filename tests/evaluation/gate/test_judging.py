@@ -152,6 +152,17 @@ def test_a_ruined_slice_is_found(part, name):
     assert name in failed(checks)
 
 
+@pytest.mark.parametrize(("factor", "outcome"), [(0.4, "promote"), (2.0, "inconclusive")])
+def test_few_days_refuse_nobody(factor, outcome):
+    """A short history has one weekend in its window; where that is ruinous it cannot be told."""
+    rows = worse_where(pl.col("hour").dt.weekday() >= 6, factor)
+    rows = rows.filter(pl.col("hour") < START + timedelta(days=9))
+    checks = judge(made_evidence(champion="1", rows=rows), "1", Rule())
+    [check] = [c for c in checks if c.name == "no worse: weekends"]
+    assert check.figures["days"] == 2 and check.figures["worse"] > 0.1
+    assert check.outcome == outcome and "2 days are too few to be sure" in check.detail
+
+
 def test_rain_and_new_stations_are_slices_where_they_are_known():
     """Without rain there is no such slice, and nothing against the version."""
     names = {c.name for c in judge(made_evidence(), "", Rule())}
