@@ -53,11 +53,15 @@ def daily_losses(rows: pl.DataFrame, own: str, other: str, power: int = 1) -> tu
         name: (pl.col(column).cast(pl.Float64) - pl.col("actual")).abs() ** power
         for name, column in (("own", own), ("other", other))
     }
-    both = rows.select(pl.col("hour").dt.date().alias("day"), **error)
+    both = rows.select(pl.col("hour").dt.date().cast(pl.Int32).alias("day"), **error)
     both = both.filter(pl.col("own").is_finite() & pl.col("other").is_finite())
+    if both.is_empty():
+        return np.empty(0), np.empty(0)
+    day = both["day"].to_numpy()
+    day = day - day.min()
+    there = np.bincount(day) > 0
     # Summed in one order, as several threads would not: the same evidence gives the same answer.
-    _, day = np.unique(both["day"].to_numpy(), return_inverse=True)
-    sums = [np.bincount(day, both[name].to_numpy()).astype(np.float64) for name in ("own", "other")]
+    sums = [np.bincount(day, both[name].to_numpy())[there].astype(np.float64) for name in error]
     return sums[0], sums[1]
 
 
