@@ -46,7 +46,8 @@ def judge(evidence: Evidence | None, champion: str, rule: Rule) -> tuple[Check, 
     checks += slices(evidence, reference)
     checks += _scores(evidence, reference, rule)
     if champion:
-        checks.append(freshness(evidence.facts, newer=not rule.strict))
+        surely = _gained(evidence, CHAMPION, better).passed
+        checks.append(freshness(evidence.facts, newer=not (rule.strict or surely)))
     return (*checks, *volume(evidence.facts))
 
 

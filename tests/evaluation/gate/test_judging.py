@@ -74,11 +74,15 @@ def test_no_worse_with_newer_data_passes_by_default_and_not_in_strict_mode():
         ("", True, ("inconclusive", "inconclusive")),
     ],
 )
-def test_data_have_to_be_newer_by_default_and_no_older_in_strict_mode(until, answers, outcomes):
+def test_no_worse_needs_newer_data_and_better_no_older_ones(until, answers, outcomes):
     """The same data will do where this release cannot ask the champion; unknown ends never do."""
-    rows = made_rows(champion=1.5)
-    evidence = made_evidence(champion="1", rows=rows, data_until=until, champion_answers=answers)
-    assert (verdict(evidence, "1")[0], verdict(evidence, "1", STRICT)[0]) == outcomes
+    equal = made_rows().with_columns(challenger=pl.col("champion"))
+    facts = {"champion": "1", "data_until": until, "champion_answers": answers}
+    better = made_evidence(rows=made_rows(champion=1.5), **facts)
+    found = verdict(made_evidence(rows=equal, **facts), "1")[0], verdict(better, "1", STRICT)[0]
+    assert found == outcomes
+    # What the strict rule lets pass passes by default.
+    assert verdict(better, "1")[0] == outcomes[1]
 
 
 def test_what_is_missing_never_passes():
