@@ -56,6 +56,13 @@ def beats_naive(evidence: Evidence) -> bool:
     return _gained(evidence, NAIVE, any_gain).passed
 
 
+def as_good(evidence: Evidence) -> bool:
+    """Whether nothing of what was forecast speaks for the champion, by the default rule."""
+    rule = Rule()
+    checks = [*_compared(evidence, CHAMPION, rule), *slices(evidence, CHAMPION)]
+    return all(c.passed for c in [*checks, *_scores(evidence, CHAMPION, rule)])
+
+
 def _compared(evidence: Evidence, reference: str, rule: Rule) -> list[Check]:
     found = []
     if evidence.facts.model != NAIVE:
