@@ -1,6 +1,7 @@
 """What is in production, in a real MLflow, and what a real PostgreSQL says of it."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bikecast.models.base import Grid
 from bikecast.production import DONE, NOTICED, PROMOTE, ROLLBACK, UNDONE, Production
 from bikecast.promote import Check, Verdict, promote
 from bikecast.records import System
-from bikecast.registry import PRODUCTION, Registry, TrainingRun
+from bikecast.registry import CHALLENGER, PRODUCTION, Registry, TrainingRun
 from bikecast.store import Store, ensure_database
 from bikecast.store.connection import fetch, transaction
 
@@ -96,6 +97,15 @@ def test_who_moved_what_and_why_is_written_down_for_good(registry, production, r
         with pytest.raises(BikecastError, match="written down for good") as error:
             rows(change)
         assert isinstance(error.value.__cause__, psycopg2.errors.RaiseException)
+
+
+def test_what_was_trained_meanwhile_stays_challenger(registry, production, monkeypatch):
+    """A gate may take minutes, in which a training ends."""
+    judged = replace(registry.get("2"), aliases=(CHALLENGER,))
+    verdict = Verdict(judged, (Check("errs less", "promote", "by far"),))
+    monkeypatch.setattr("bikecast.promote.validate", lambda *_: verdict)
+    promote(production, "2")
+    assert registry.in_production() == "2" and registry.get(CHALLENGER).version == "3"
 
 
 def test_each_model_has_a_book_of_its_own(production, store):
