@@ -276,6 +276,17 @@ def test_a_database_that_dies_after_the_book_was_written_loses_nothing(registry,
     assert registry.in_production() == "1" and moves(production) == [(PROMOTE, "", "1")]
 
 
+def test_without_mlflow_the_book_is_read_all_the_same(run, registry, production, monkeypatch):
+    """What was in production is asked when something is wrong; what is not in it yet is said."""
+    promote(production, "1")
+    monkeypatch.setenv("BIKECAST_MODEL_NAME", registry.name)
+    monkeypatch.setenv("BIKECAST_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    found = run("model", "history", "--json")
+    assert [m["to_version"] for m in json.loads(found.stdout)] == ["1"]
+    assert "what was moved in MLflow itself may be lacking: MLflow does not" in found.stderr
+
+
 def test_a_database_of_the_release_before_gets_the_book(postgres, tmp_path):
     """And the release before goes on reading it."""
     store = Store(ensure_database(postgres, f"before_{tmp_path.name.lower()[:40]}"))
