@@ -63,9 +63,14 @@ def here(env: Environment) -> Bikecast:
                 stderr=subprocess.PIPE,
                 text=True,
             ) as process:
-                for line in process.stderr or ():
-                    said = line if line.strip() else said
-                    print(line, end="", file=sys.stderr, flush=True)
+                try:
+                    for line in process.stderr or ():
+                        said = line if line.strip() else said
+                        print(line, end="", file=sys.stderr, flush=True)
+                except BaseException:
+                    # Whoever stops us does not mean to wait for an hour of training.
+                    process.terminate()
+                    raise
             out.seek(0)
             printed = out.read()
         if process.returncode:
