@@ -446,6 +446,23 @@ def test_what_fails_here_has_the_exit_codes_of_airflow(local, program, code, say
     assert done.code == code and says in done.err
 
 
+def test_ctrl_c_stops_what_runs_here(local):
+    """Exit code 130, at once; a signal to us alone is meant for both."""
+    main = threading.main_thread().ident
+    threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    began = time.monotonic()
+    done, _ = local("exec sleep 120")
+    assert done.code == 130 and time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+def test_the_gate_here_is_as_strict_as_there(strict, monkeypatch):
+    """As the environment has it, and not this machine."""
+    monkeypatch.setenv("BIKECAST_STRICT_GATE", "true")
+    env = environment(("database_url =", f"strict_gate = {strict}\ndatabase_url ="))
+    assert surroundings(env)["BIKECAST_STRICT_GATE"] == strict
+
+
 def test_a_dry_run_here_runs_nothing(local):
     """Three commands are shown."""
     done, asked = local("exit 9", "--dry")
