@@ -31,6 +31,8 @@ class Settings:
     :param weather_url: Open-Meteo's archive endpoint.
     :param commit: the git commit that this installation was built from, where known.
     :param who: who acts, for what is written down for good; empty: the user and his machine.
+    :param strict_gate: a challenger has to be better than the champion beyond doubt, as where
+        ``--strict`` is given.
     :param require_key: forecasts are answered to who has an API key alone.
     :param admin_token: opens what only admins may ask of the service; empty: nobody may.
     :param key_limit: requests a minute that each key has, from wherever it is used; 0: any number.
@@ -58,6 +60,7 @@ class Settings:
     weather_url: str = "https://archive-api.open-meteo.com/v1/archive"
     commit: str = ""
     who: str = ""
+    strict_gate: bool = False
     require_key: bool = False
     admin_token: str = field(default="", repr=False)
     key_limit: int = 0

@@ -119,13 +119,19 @@ def promote(
 ) -> Verdict:
     """Put a version that passes the gate into production, and write down who did so and why.
 
+    Nothing is asked of the one that is there already.
+
     :param why: by default the gate's figures.
     :raises Refused: where it does not pass; :raises OtherRelease: where this release cannot ask
         it; :raises Unavailable, DiskFull: where its file cannot be had. Nothing is changed then.
     """
     registry = production.registry
-    champion = registry.find(PRODUCTION)
-    verdict = validate(registry, which, rule)
+    champion, version = registry.find(PRODUCTION), registry.get(which)
+    if champion is not None and champion.version == version.version:
+        # As where it is not known whether a promotion came through, and it is asked for once more.
+        there = Check("in production", "promote", "it is there already")
+        return Verdict(production.put(version, why, champion), (there,), kept=True)
+    verdict = validate(registry, version.version, rule)
     if not verdict.passed:
         failed = "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks if not c.passed)
         raise Refused(

@@ -21,6 +21,7 @@ from bikecast.evaluation.gate import (
     Evidence,
     Facts,
     Trial,
+    as_good,
     beats_naive,
     facts_of,
     leak,
@@ -108,9 +109,8 @@ def train(
 ) -> ModelVersion:
     """Compare every entry of MODELS on recent hours, fit the best on all of them, register it.
 
-    The comparison is made without weather, as a system without weather forecasts is served. The
-    best has the lowest RMSE; where there is no champion and the best does not err less than naive
-    beyond doubt, naive is taken.
+    The comparison is made without weather, as a system without weather forecasts is served. What is
+    the best, :func:`chosen` tells.
 
     :param commit: the git commit of the code that trains.
     :param quick: learn from ``QUICK_ROWS``: sooner, and a little less accurate.
@@ -122,12 +122,8 @@ def train(
     champion = registry.find(PRODUCTION)
     makers = contenders(registry, champion, window[0])
     trials = tried(history, makers, window, rows, champion.model if champion else "", progress)
-    best = best_of(trials) or NAIVE
-    evidence = gathered(history, trials, best, window, champion)
-    if champion is None and not beats_naive(evidence):
-        best = NAIVE
-        evidence = gathered(history, trials, best, window, champion)
-    elif champion is not None:
+    best, evidence = chosen(history, trials, window, champion)
+    if champion is not None:
         facts = replace(evidence.facts, champion_answers=answers(registry, champion))
         evidence = replace(evidence, facts=facts)
     judged = {name: found.scores for name, found in trials.items()}
@@ -204,6 +200,30 @@ def best_of(trials: dict[str, Trial]) -> str:
     """The entry of MODELS with the lowest RMSE but for naive; empty where there is none yet."""
     learned = (n for n in trials if n in MODELS and n != NAIVE)
     return min(learned, key=lambda n: trials[n].scores["rmse"], default="")
+
+
+def chosen(
+    history: History,
+    trials: dict[str, Trial],
+    window: tuple[datetime, int],
+    champion: ModelVersion | None,
+) -> tuple[str, Evidence]:
+    """The entry of MODELS that is fitted on everything, and what the gate will look at.
+
+    It has the lowest RMSE. Where it does not err less than naive beyond doubt and there is no
+    champion, naive is taken; where it could not take the champion's place, the champion's recipe:
+    with newer data that is a gain, and another recipe would be held against it in vain every week.
+    """
+    best = best_of(trials) or NAIVE
+    evidence = gathered(history, trials, best, window, champion)
+    other = best
+    if champion is None:
+        other = best if beats_naive(evidence) else NAIVE
+    elif champion.model in trials.keys() - {best} and not as_good(evidence):
+        other = champion.model
+    if other == best:
+        return best, evidence
+    return other, gathered(history, trials, other, window, champion)
 
 
 def _forget(trials: dict[str, Trial], needed: set[str]) -> None:

@@ -35,7 +35,7 @@ class FakeAirflow(ThreadingHTTPServer):
 
     :ivar next: the run that the next trigger starts.
     :ivar tokens_last: how many questions a token is good for.
-    :ivar mute: it answers 503 where it is asked what a task returned.
+    :ivar mute: it answers 503 where it is asked what a task returned, or for its log.
     :ivar down: how many of the next questions about a run are answered with 503.
     """
 
@@ -136,6 +136,8 @@ class Answers(Handler):
         if rest == ["taskInstances"]:
             tasks = [{"task_id": n, "state": s, "try_number": 1} for n, s in run.tasks.items()]
             return self.say({"task_instances": tasks})
+        if rest[2] == "logs" and self.server.mute:
+            return self.say({"detail": "gone"}, 503)
         if rest[2] == "logs" and self.headers["Accept"] == "text/plain":
             return self.answer(200, run.log.encode(), {"Content-Type": "text/plain"})
         if rest[2] == "logs":

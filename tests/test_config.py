@@ -48,6 +48,7 @@ def test_a_secret_may_come_from_a_file(tmp_path):
     "environ",
     [
         {"BIKECAST_REQUIRE_KEY": "yes, please"},
+        {"BIKECAST_STRICT_GATE": "very"},
         {"BIKECAST_WORKERS": "many"},
         {"BIKECAST_SYSTEM_FILE": "/no/such/file"},
         {"BIKECAST_LOG_FORMAT": "xml"},

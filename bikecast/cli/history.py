@@ -2,17 +2,20 @@
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
 
 from bikecast.cli.open import Opened, opened
-from bikecast.cli.terminal import output, print_json, print_table
+from bikecast.cli.terminal import errors, output, print_json, print_table
 from bikecast.config import read_settings
-from bikecast.errors import InputError
+from bikecast.errors import InputError, Unavailable
 from bikecast.records import Promotion
+
+if TYPE_CHECKING:
+    from bikecast.production import Production
 
 COLUMNS = ["at (UTC)", "what", "from", "to", "who", "why"]
 
@@ -28,10 +31,12 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List all that was ever in production, by whom and why, the oldest first."""
+    from bikecast.registry import fail_soon
+
+    fail_soon()
     with opened(read_settings()) as database:
         production = database.production
-        # What was moved in MLflow itself is part of the answer.
-        production.notice()
+        _notice(production)
         moves = tuple(m for m in production.book.all() if m.kind != "done")
         if at:
             _print_at(moves, _moment(database, moves, at), as_json)
@@ -39,6 +44,15 @@ def history(
             print_json([document(move) for move in moves])
         else:
             print_table("In production", COLUMNS, [cells(move) for move in moves])
+
+
+def _notice(production: "Production") -> None:
+    """Look for what was moved in MLflow itself, which is part of the answer where it can be had."""
+    try:
+        production.notice()
+    except Unavailable as error:
+        told = f"what was moved in MLflow itself may be lacking: {error}"
+        errors.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_at(moves: tuple[Promotion, ...], moment: datetime, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from bikecast.cli.card import Json, Which, print_version, show
 from bikecast.cli.history import history
@@ -17,7 +18,7 @@ from bikecast.errors import BikecastError, DiskFull, Unavailable
 from bikecast.records import Issue, ModelVersion
 
 if TYPE_CHECKING:
-    from bikecast.promote import Verdict
+    from bikecast.promote import Rule, Verdict
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: look, judge, promote, go back.")
 model.command("show", epilog="Example: bikecast model show production --html card.html")(show)
@@ -41,7 +42,9 @@ RmseLimit = Annotated[
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Ask for a gain beyond doubt; by default no loss and newer data will do."
+        "--strict",
+        help="Ask for a gain beyond doubt; by default no loss and newer data will do. "
+        "BIKECAST_STRICT_GATE=true asks always.",
     ),
 ]
 
@@ -69,15 +72,22 @@ def train(
         if not as_json:
             print_version(version)
         if promote:
-            from bikecast.promote import Rule
             from bikecast.promote import promote as do_promote
 
-            verdict = do_promote(database.production, version.version, Rule(strict, rmse_limit))
+            asked = rule(database, strict, rmse_limit)
+            verdict = do_promote(database.production, version.version, asked)
             version = verdict.version
             if not as_json:
                 print_verdict(verdict)
         if as_json:
             print_json(dataclasses.asdict(version))
+
+
+def rule(database: Opened, strict: bool, rmse_limit: float | None) -> "Rule":
+    """What is asked of a challenger: as the command says, and strict where the settings are."""
+    from bikecast.promote import Rule
+
+    return Rule(strict or database.settings.strict_gate, rmse_limit)
 
 
 def train_steps(database: Opened, system_id: str, steps: Steps, *, quick: bool) -> ModelVersion:
@@ -228,11 +238,10 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Ask the gate about a version; exit code 1 where it says no, or cannot tell."""
-    from bikecast.promote import Rule
     from bikecast.promote import validate as do_validate
 
     with opened(read_settings()) as database:
-        verdict = do_validate(database.registry, which, Rule(strict, rmse_limit))
+        verdict = do_validate(database.registry, which, rule(database, strict, rmse_limit))
     if as_json:
         print_json(verdict.document())
     else:
@@ -252,11 +261,10 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Put a version that passes the gate into production, and write down who did so and why."""
-    from bikecast.promote import Rule
     from bikecast.promote import promote as do_promote
 
     with opened(read_settings()) as database:
-        verdict = do_promote(database.production, which, Rule(strict, rmse_limit), why)
+        verdict = do_promote(database.production, which, rule(database, strict, rmse_limit), why)
     if as_json:
         print_json(verdict.document())
     else:
@@ -284,7 +292,7 @@ def print_verdict(verdict: "Verdict") -> None:
     colours = {"promote": "green", "reject": "red", "inconclusive": "yellow"}
     for check in verdict.checks:
         mark = f"[{colours[check.outcome]}]{MARKS[check.outcome]}[/]"
-        output.print(f"{mark} {check.name}: {check.detail}", highlight=False)
+        output.print(f"{mark} {escape(f'{check.name}: {check.detail}')}", highlight=False)
     words = {
         "promote": "passes the gate",
         "reject": "does not pass the gate",

@@ -63,9 +63,14 @@ def here(env: Environment) -> Bikecast:
                 stderr=subprocess.PIPE,
                 text=True,
             ) as process:
-                for line in process.stderr or ():
-                    said = line if line.strip() else said
-                    print(line, end="", file=sys.stderr, flush=True)
+                try:
+                    for line in process.stderr or ():
+                        said = line if line.strip() else said
+                        print(line, end="", file=sys.stderr, flush=True)
+                except BaseException:
+                    # Whoever stops us does not mean to wait for an hour of training.
+                    process.terminate()
+                    raise
             out.seek(0)
             printed = out.read()
         if process.returncode:
@@ -77,8 +82,12 @@ def here(env: Environment) -> Bikecast:
 
 
 def surroundings(env: Environment) -> dict[str, str]:
-    """Our environment variables, with those that say which database, MLflow, system and model."""
+    """Our environment variables, with those that say which database, MLflow, system and model.
+
+    And how strict the gate is, or what passes here would be another matter than there.
+    """
     plain = {"system": env.service.system, "model_name": env.service.model_name}
+    plain["strict_gate"] = str(env.service.strict_gate).lower()
     given = {k: v for k, v in secrets(env).items() if k not in SERVICE_ALONE} | plain
     settings = {f"BIKECAST_{name.upper()}": value for name, value in given.items()}
     unset = {"BIKECAST_MLFLOW_TRACKING_URI", *settings}

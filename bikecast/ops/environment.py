@@ -156,6 +156,7 @@ class Service(Section):
     mlflow_tracking_uri: SecretStr = SecretStr("")
     model_name: str = "bike-demand-forecaster"
     stale_after: PositiveInt = 86_400
+    strict_gate: bool = False
     require_key: bool = False
     admin_token: SecretStr = SecretStr("")
     key_limit: NonNegativeInt = 0

@@ -14,7 +14,7 @@ from bikecast.errors import BikecastError, CommandFailed, HostGone, Refused, Una
 from bikecast.ops.asking import Bikecast
 
 if TYPE_CHECKING:  # who rolls back is in a hurry, and needs no HTTP client
-    from bikecast.ops.airflow import Airflow
+    from bikecast.ops.airflow import Airflow, Task
 
 TRAIN = ("train", "--json")
 OVER = ("success", "failed")  # states of runs
@@ -50,11 +50,16 @@ def verdict_of(trained: dict[str, Any], judged: dict[str, Any]) -> Verdict:
 
     What is not said in so many words to pass does not pass.
 
-    :raises BikecastError: where they name no version.
+    :raises BikecastError: where they name no version, or are of two.
     """
     version = str(trained.get("version", ""))
     if not version:
         raise BikecastError("the training names no version", hint="look at its log")
+    if (of := str(judged.get("version", version))) != version:
+        raise BikecastError(
+            f"the training made version {version}, and the gate was asked about {of}",
+            hint=f"ask it again: `bikecast model validate {version}`",
+        )
     # A release from before the gate could be undecided says only whether it passed.
     outcome = judged.get("outcome") or (PROMOTE if judged.get("passed") is True else "reject")
     if outcome not in WORDS:
@@ -159,23 +164,32 @@ def _progress(airflow: "Airflow", run: str, state: str) -> str:
 
 def _failure(airflow: "Airflow", run: str, say: Callable[[str], None]) -> BikecastError:
     """Show the log of the tasks that failed; the error that says so."""
-    failed = [task for task in airflow.tasks(run) if task.state == "failed"]
-    lines: list[str] = []
-    for task in failed:
-        lines = airflow.log(run, task)[-LOG_LINES:]
-        say(f"{task.name} failed; the last lines of its log:")
-        for line in lines:
-            say(f"  {task.name}| {line}")
-    names = ", ".join(task.name for task in failed)
-    what = f"its task {names} failed" if names else "it ran out of time or was stopped"
+    names: list[str] = []
+    shown, what = False, "it ran out of time or was stopped"
+    try:
+        for task in airflow.tasks(run):
+            if task.state == "failed":
+                names.append(task.name)
+                what = f"its task {', '.join(names)} failed"
+                shown = _show_log(airflow, run, task, say)
+    except BikecastError as error:
+        # That the run failed is known all the same.
+        say(f"Airflow does not tell all of it: {error.what}")
+        what = what if names else "why is not known"
+    page = airflow.page(run)
     return BikecastError(
         f"the run {run} failed: {what}; nothing was promoted",
-        hint=(
-            f"its log stands above, all of it on {airflow.page(run)}"
-            if lines
-            else f"look at {airflow.page(run)}"
-        ),
+        hint=f"its log stands above, all of it on {page}" if shown else f"look at {page}",
     )
+
+
+def _show_log(airflow: "Airflow", run: str, task: "Task", say: Callable[[str], None]) -> bool:
+    """Show the end of a task's log; whether there was any."""
+    lines = airflow.log(run, task)[-LOG_LINES:]
+    say(f"{task.name} failed; the last lines of its log:")
+    for line in lines:
+        say(f"  {task.name}| {line}")
+    return bool(lines)
 
 
 def read_verdict(airflow: "Airflow", run: str, again: str) -> Verdict:
@@ -261,4 +275,8 @@ def promote(verdict: Verdict, bikecast: Bikecast, again: str) -> None:
     except HostGone as error:
         raise BikecastError(
             f"{verdict}; whether it was promoted is not known: {error.what}", hint=f"`{again}`"
+        ) from error
+    except Unavailable as error:
+        raise BikecastError(
+            f"{verdict}, and was not promoted: {error.what}", hint=f"then `{again}`"
         ) from error

@@ -304,8 +304,10 @@ class Registry:
                     self.name, version.version, "previous", now.version
                 )
             self._point_production(version.version)
-            if CHALLENGER in version.aliases:
-                self.client.delete_registered_model_alias(self.name, CHALLENGER)
+            # Asked anew: a training may have made another one challenger while this one was judged.
+            with suppress(UnknownName):
+                if str(self._registered(CHALLENGER).version) == version.version:
+                    self.client.delete_registered_model_alias(self.name, CHALLENGER)
         return self.get(version.version)
 
     def put_back(self, version: ModelVersion) -> ModelVersion:

@@ -1,6 +1,7 @@
 """What is in production, in a real MLflow, and what a real PostgreSQL says of it."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bikecast.models.base import Grid
 from bikecast.production import DONE, NOTICED, PROMOTE, ROLLBACK, UNDONE, Production
 from bikecast.promote import Check, Verdict, promote
 from bikecast.records import System
-from bikecast.registry import PRODUCTION, Registry, TrainingRun
+from bikecast.registry import CHALLENGER, PRODUCTION, Registry, TrainingRun
 from bikecast.store import Store, ensure_database
 from bikecast.store.connection import fetch, transaction
 
@@ -96,6 +97,15 @@ def test_who_moved_what_and_why_is_written_down_for_good(registry, production, r
         with pytest.raises(BikecastError, match="written down for good") as error:
             rows(change)
         assert isinstance(error.value.__cause__, psycopg2.errors.RaiseException)
+
+
+def test_what_was_trained_meanwhile_stays_challenger(registry, production, monkeypatch):
+    """A gate may take minutes, in which a training ends."""
+    judged = replace(registry.get("2"), aliases=(CHALLENGER,))
+    verdict = Verdict(judged, (Check("errs less", "promote", "by far"),))
+    monkeypatch.setattr("bikecast.promote.validate", lambda *_: verdict)
+    promote(production, "2")
+    assert registry.in_production() == "2" and registry.get(CHALLENGER).version == "3"
 
 
 def test_each_model_has_a_book_of_its_own(production, store):
@@ -264,6 +274,17 @@ def test_a_database_that_dies_after_the_book_was_written_loses_nothing(registry,
     production = Production(registry, book, "ann@laptop")
     production.notice()
     assert registry.in_production() == "1" and moves(production) == [(PROMOTE, "", "1")]
+
+
+def test_without_mlflow_the_book_is_read_all_the_same(run, registry, production, monkeypatch):
+    """What was in production is asked when something is wrong; what is not in it yet is said."""
+    promote(production, "1")
+    monkeypatch.setenv("BIKECAST_MODEL_NAME", registry.name)
+    monkeypatch.setenv("BIKECAST_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    found = run("model", "history", "--json")
+    assert [m["to_version"] for m in json.loads(found.stdout)] == ["1"]
+    assert "what was moved in MLflow itself may be lacking: MLflow does not" in found.stderr
 
 
 def test_a_database_of_the_release_before_gets_the_book(postgres, tmp_path):

@@ -91,6 +91,18 @@ def test_from_challenger_to_production_and_back(registry, production):
     assert [v.version for v in registry.versions()] == [second.version, first.version]
 
 
+def test_what_is_in_production_is_promoted_again_in_peace(registry, production):
+    """Beside naive alone it would be refused, which is not what it was promoted for."""
+    scores = {"mean4w": GOOD, "naive": NAIVE}
+    first = registry.put_in_production(registry.register(fitted(), run(model="mean4w", **scores)))
+    evidence = made_evidence("mean4w", champion=first.version)
+    evidence.facts.scores["mean4w"] = {"rmse": 2.4, "net_flow_mae": 1.0}
+    second = registry.register(fitted(), run(model="mean4w", evidence=evidence, **scores))
+    assert promote(production, second.version).passed
+    assert promote(production, second.version).version.version == second.version
+    assert validate(registry, second.version).outcome == "reject"
+
+
 def test_the_way_back_needs_no_file_that_cannot_be_had(registry, production, tmp_path):
     """The way forward does: a model that nobody can load is not put into production."""
     scores = {"mean4w": GOOD, "naive": NAIVE}

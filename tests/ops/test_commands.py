@@ -72,6 +72,15 @@ def test_the_service_is_started_word_by_word():
     )
 
 
+def test_a_strict_gate_is_told_to_whoever_promotes():
+    """Only where it is one."""
+    strict = environment(("database_url =", "strict_gate = true\ndatabase_url ="))
+    words = "--env BIKECAST_STRICT_GATE=true"
+    for env, there in ((strict, True), (environment(), False)):
+        started = commands.start_refresher(env, "token", "blue", "1:1", IMAGE, {})
+        assert (words in docker(started)) == there
+
+
 def test_who_may_ask_is_told_and_the_token_is_a_file_of_the_service_alone():
     """Only where it is restricted; what forecasts or migrates has no admin token to lose."""
     restricted = environment(

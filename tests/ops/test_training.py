@@ -8,15 +8,17 @@ import json
 import signal
 import sys
 import threading
+import time
 
 import pytest
 from airflow_contract import starts_a_run_once
 from fake_airflow import PASSWORD, USERNAME, FakeAirflow, Run, serving
 from local_host import TEXT, Gone, environment
 
-from bikecast.errors import BikecastError
+from bikecast.errors import BikecastError, HostGone, Unavailable
 from bikecast.ops import training
 from bikecast.ops.airflow import Airflow, airflow_client
+from bikecast.ops.asking import surroundings
 from bikecast.ops.environment import parse_environment
 from bikecast.ops.training import figures, verdict_of
 
@@ -149,6 +151,23 @@ def test_mlflow_down_at_promotion_is_no_verdict(train, airflow, hosts):
     assert airflow.asked.count("POST /api/v2/dags/model_training/dagRuns") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Unavailable("no refresher runs"), "and was not promoted: no refresher runs; then `again`"),
+        (HostGone("one is gone"), "whether it was promoted is not known: one is gone; `again`"),
+    ],
+)
+def test_hosts_that_go_while_airflow_trains_cost_no_training(error, says):
+    """Its version is there still, and the command that promotes it is told."""
+
+    def gone(words):
+        raise error
+
+    with pytest.raises(BikecastError, match=says):
+        training.promote(verdict_of(TRAINED, {"outcome": "promote"}), gone, "again")
+
+
 def test_a_run_that_fails_shows_the_log_of_its_task(train, airflow, hosts):
     """Exit code 3: the last lines, without Airflow's frames, and where all of it is."""
     log = "\n".join(f"line {i}" for i in range(100))
@@ -162,6 +181,17 @@ def test_a_run_that_fails_shows_the_log_of_its_task(train, airflow, hosts):
         f"the run {only(airflow)} failed: its task train failed; nothing was promoted" in done.err
     )
     assert f"all of it on {airflow.url}/dags/model_training/runs/" in done.err
+
+
+def test_a_run_that_fails_is_said_to_have_failed_where_its_log_cannot_be_had(train, airflow):
+    """As where the worker that has it is gone."""
+    airflow.next = Run(["failed"], {"train": "failed"})
+    airflow.mute = True
+    done = train()
+    assert done.code == 3 and "Airflow does not tell all of it: Airflow on" in done.err
+    run = only(airflow)
+    failed = f"error: the run {run} failed: its task train failed; nothing was promoted; look at"
+    assert failed in done.err
 
 
 def test_logs_of_airflow_2_are_shown_too(train, airflow):
@@ -416,6 +446,23 @@ def test_what_fails_here_has_the_exit_codes_of_airflow(local, program, code, say
     assert done.code == code and says in done.err
 
 
+def test_ctrl_c_stops_what_runs_here(local):
+    """Exit code 130, at once; a signal to us alone is meant for both."""
+    main = threading.main_thread().ident
+    threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    began = time.monotonic()
+    done, _ = local("exec sleep 120")
+    assert done.code == 130 and time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+def test_the_gate_here_is_as_strict_as_there(strict, monkeypatch):
+    """As the environment has it, and not this machine."""
+    monkeypatch.setenv("BIKECAST_STRICT_GATE", "true")
+    env = environment(("database_url =", f"strict_gate = {strict}\ndatabase_url ="))
+    assert surroundings(env)["BIKECAST_STRICT_GATE"] == strict
+
+
 def test_a_dry_run_here_runs_nothing(local):
     """Three commands are shown."""
     done, asked = local("exit 9", "--dry")
@@ -439,6 +486,12 @@ def test_a_training_that_names_no_version_has_no_verdict():
     """Nothing could be promoted."""
     with pytest.raises(BikecastError, match="names no version"):
         verdict_of({}, {"outcome": "promote"})
+
+
+def test_a_verdict_on_another_version_is_none():
+    """As where somebody has let Airflow do one of the two tasks again."""
+    with pytest.raises(BikecastError, match="made version 7, and the gate was asked about 6; ask"):
+        verdict_of(TRAINED, {"version": "6", "outcome": "promote"})
 
 
 def test_figures_name_what_is_beside_them():

@@ -16,7 +16,7 @@ from bikecast.evaluation.gate.evidence import (
     facts_of,
     side_by_side,
 )
-from bikecast.evaluation.gate.judging import beats_naive, judge
+from bikecast.evaluation.gate.judging import as_good, beats_naive, judge
 from bikecast.evaluation.gate.leakage import leak
 from bikecast.evaluation.gate.loading import Loaded, loading
 from bikecast.evaluation.gate.report import report_html
@@ -35,6 +35,7 @@ __all__ = [
     "Outcome",
     "Rule",
     "Trial",
+    "as_good",
     "beats_naive",
     "facts_document",
     "facts_from",

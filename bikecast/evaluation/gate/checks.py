@@ -32,7 +32,8 @@ class Check:
 class Rule:
     """What is asked of a challenger.
 
-    :param strict: better than the champion beyond doubt; otherwise no worse, with newer data.
+    :param strict: better than the champion beyond doubt; otherwise no worse, with newer data,
+        will do, too.
     :param rmse_limit: bikes per station-hour that the RMSE must not exceed.
     """
 

@@ -18,6 +18,10 @@ CONFIDENCE: Final = 0.95
 """Of the interval between both ends, so that each end alone is wrong once in forty."""
 DRAWS: Final = 2_000
 SEED: Final = 1
+FEWEST: Final = 4
+"""Days of an interval. A draw that is one day alone has no error of its own: of 400 equal pairs the
+interval lacks the truth in 70 % with two days, in 16 % with three, and in 5 % with four as with
+seven."""
 LEAST_DAYS: Final = 7
 """Fewer days say nothing: with 7 the interval is right (see :func:`gain`), and a training's window
 has as many at least."""
@@ -49,11 +53,15 @@ def daily_losses(rows: pl.DataFrame, own: str, other: str, power: int = 1) -> tu
         name: (pl.col(column).cast(pl.Float64) - pl.col("actual")).abs() ** power
         for name, column in (("own", own), ("other", other))
     }
-    both = rows.select(pl.col("hour").dt.date().alias("day"), **error)
+    both = rows.select(pl.col("hour").dt.date().cast(pl.Int32).alias("day"), **error)
     both = both.filter(pl.col("own").is_finite() & pl.col("other").is_finite())
+    if both.is_empty():
+        return np.empty(0), np.empty(0)
+    day = both["day"].to_numpy()
+    day = day - day.min()
+    there = np.bincount(day) > 0
     # Summed in one order, as several threads would not: the same evidence gives the same answer.
-    _, day = np.unique(both["day"].to_numpy(), return_inverse=True)
-    sums = [np.bincount(day, both[name].to_numpy()).astype(np.float64) for name in ("own", "other")]
+    sums = [np.bincount(day, both[name].to_numpy())[there].astype(np.float64) for name in error]
     return sums[0], sums[1]
 
 
@@ -64,7 +72,7 @@ def gain(own: Floats, other: Floats) -> Gain:
     the ratio is taken and its own standard error, so that few days and heavy tails widen the
     interval as they should (Davison and Hinkley 1997, "Bootstrap Methods and their Application",
     section 5.2.1). What days have in common with the day before widens it too, by
-    :func:`_dependence`.
+    :func:`_dependence`. With fewer days than ``FEWEST`` it has no ends.
 
     :param own: a loss per day, [days]; ``other`` the same of the other forecaster.
     """
@@ -76,6 +84,8 @@ def gain(own: Floats, other: Floats) -> Gain:
     error = float(np.sqrt(n / (n - 1) * np.square(away).sum())) / total
     if error <= 1e-12:
         return Gain(value, value, value, n)
+    if n < FEWEST:
+        return Gain(value, float("-inf"), float("inf"), n)
     error *= _dependence(away)
     low, high = np.quantile(
         _studentised(own, other, value), [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2]

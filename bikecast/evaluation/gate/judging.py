@@ -46,13 +46,21 @@ def judge(evidence: Evidence | None, champion: str, rule: Rule) -> tuple[Check, 
     checks += slices(evidence, reference)
     checks += _scores(evidence, reference, rule)
     if champion:
-        checks.append(freshness(evidence.facts, newer=not rule.strict))
+        surely = _gained(evidence, CHAMPION, better).passed
+        checks.append(freshness(evidence.facts, newer=not (rule.strict or surely)))
     return (*checks, *volume(evidence.facts))
 
 
 def beats_naive(evidence: Evidence) -> bool:
     """Whether a first model errs less than naive beyond doubt; else naive is the better one."""
     return _gained(evidence, NAIVE, any_gain).passed
+
+
+def as_good(evidence: Evidence) -> bool:
+    """Whether nothing of what was forecast speaks for the champion, by the default rule."""
+    rule = Rule()
+    checks = [*_compared(evidence, CHAMPION, rule), *slices(evidence, CHAMPION)]
+    return all(c.passed for c in [*checks, *_scores(evidence, CHAMPION, rule)])
 
 
 def _compared(evidence: Evidence, reference: str, rule: Rule) -> list[Check]:

@@ -13,6 +13,7 @@ COVERAGE_SLACK: Final = 0.08
 """By which an end of the 80 % interval may miss its level. Seven windows of four weeks (Jersey City
 2020, New York before 2018-07-16): learned models miss by 1.1 points at most, the four-week mean by
 6.5, naive by 9."""
+ENDS: Final = {"q10": 0.1, "q90": 0.9}
 MOST_NAMED: Final = 5
 
 
@@ -25,7 +26,7 @@ def soundness(evidence: Evidence) -> tuple[Check, ...]:
     checks = (_numbers(rows), _order(rows))
     if evidence.facts.model == NAIVE:
         return checks
-    return (*checks, _coverage(rows.drop_nulls([CHALLENGER, *QUANTILE_COLUMNS, "actual"])))
+    return (*checks, _coverage(rows.select("actual", *ENDS).drop_nulls()))
 
 
 def _numbers(rows: pl.DataFrame) -> Check:
@@ -68,13 +69,12 @@ def _coverage(rows: pl.DataFrame) -> Check:
     if rows.is_empty():
         return Check(name, "inconclusive", "no forecast of a known hour")
     actual = rows["actual"].to_numpy()
-    ends = {"q10": 0.1, "q90": 0.9}
     misses = {}
-    for column, level in ends.items():
+    for column, level in ENDS.items():
         end = rows[column].to_numpy()
         below, up_to = float((actual < end).mean()), float((actual <= end).mean())
         misses[column] = max(0.0, below - level, level - up_to)
-    low, high = (rows[c].to_numpy() for c in ends)
+    low, high = (rows[c].to_numpy() for c in ENDS)
     covered = float(((actual >= low) & (actual <= high)).mean())
     worst = max(misses.values())
     return Check(

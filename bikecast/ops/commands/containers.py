@@ -90,6 +90,7 @@ def _settings(env: Environment) -> list[str]:
         "WORKERS": env.service.workers,
         "MODEL_NAME": env.service.model_name,
         "STALE_AFTER": env.service.stale_after,
+        **({"STRICT_GATE": "true"} if env.service.strict_gate else {}),
         **_gate(env),
     }
     return [word for k, v in plain.items() for word in ("--env", f"BIKECAST_{k}={v}")]

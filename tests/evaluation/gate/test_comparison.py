@@ -51,6 +51,15 @@ def test_too_little_says_nothing():
         assert np.isnan(found.value) and (found.low, found.high) == (-np.inf, np.inf)
 
 
+@pytest.mark.parametrize(("days", "sure"), [(2, False), (3, False), (4, True)])
+def test_few_days_leave_the_gain_open(days, sure):
+    """However alike they are; what it was on them is told."""
+    other = np.full(days, 100.0)
+    found = gain(other * np.linspace(1.2, 1.3, days), other)
+    assert found.value == pytest.approx(-0.25) and found.days == days
+    assert np.isfinite([found.low, found.high]).all() == sure
+
+
 def test_days_that_resemble_their_neighbours_widen_the_interval():
     """A run of good days is less than as many good days here and there."""
     other = np.full(28, 100.0)

@@ -74,11 +74,15 @@ def test_no_worse_with_newer_data_passes_by_default_and_not_in_strict_mode():
         ("", True, ("inconclusive", "inconclusive")),
     ],
 )
-def test_data_have_to_be_newer_by_default_and_no_older_in_strict_mode(until, answers, outcomes):
+def test_no_worse_needs_newer_data_and_better_no_older_ones(until, answers, outcomes):
     """The same data will do where this release cannot ask the champion; unknown ends never do."""
-    rows = made_rows(champion=1.5)
-    evidence = made_evidence(champion="1", rows=rows, data_until=until, champion_answers=answers)
-    assert (verdict(evidence, "1")[0], verdict(evidence, "1", STRICT)[0]) == outcomes
+    equal = made_rows().with_columns(challenger=pl.col("champion"))
+    facts = {"champion": "1", "data_until": until, "champion_answers": answers}
+    better = made_evidence(rows=made_rows(champion=1.5), **facts)
+    found = verdict(made_evidence(rows=equal, **facts), "1")[0], verdict(better, "1", STRICT)[0]
+    assert found == outcomes
+    # What the strict rule lets pass passes by default.
+    assert verdict(better, "1")[0] == outcomes[1]
 
 
 def test_what_is_missing_never_passes():
@@ -150,6 +154,17 @@ def test_a_ruined_slice_is_found(part, name):
     """Whoever pays for the gain is named."""
     checks = judge(made_evidence(champion="1", rows=worse_where(part)), "1", Rule())
     assert name in failed(checks)
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(0.4, "promote"), (2.0, "inconclusive")])
+def test_few_days_refuse_nobody(factor, outcome):
+    """A short history has one weekend in its window; where that is ruinous it cannot be told."""
+    rows = worse_where(pl.col("hour").dt.weekday() >= 6, factor)
+    rows = rows.filter(pl.col("hour") < START + timedelta(days=9))
+    checks = judge(made_evidence(champion="1", rows=rows), "1", Rule())
+    [check] = [c for c in checks if c.name == "no worse: weekends"]
+    assert check.figures["days"] == 2 and check.figures["worse"] > 0.1
+    assert check.outcome == outcome and "2 days are too few to be sure" in check.detail
 
 
 def test_rain_and_new_stations_are_slices_where_they_are_known():
