@@ -344,7 +344,7 @@ def test_a_service_that_cannot_start_shows_its_last_words(machine, filled):
 
 @pytest.fixture
 def airflow_image(images):
-    """The image of deploy/airflow, of 1.8 GB."""
+    """The image of deploy/airflow, of 1.6 GB."""
     name = f"{NAME}-airflow"
     base = ("--build-arg", f"TRAINING={images['BIKECAST_TRAINING_IMAGE']}")
     words = (*base, "--tag", name, "--file", "deploy/airflow/Dockerfile", ".")
