@@ -330,7 +330,7 @@ def test_sundays_train_and_tell():
     assert set(steps[0]["env"]) == names  # or the environment could not be read
     # What the task hands on is what the notice shows.
     shown = set(re.findall(r"outputs\.(\w+)", json.dumps(steps[1]["env"])))
-    assert shown == {"verdict", "kind", "version", "figures", "why"}
+    assert shown == {"verdict", "kind", "version", "figures", "why", "report"}
     assert all(f"${name.upper()}" in notice for name in shown)
 
 

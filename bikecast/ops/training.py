@@ -24,6 +24,8 @@ LOG_LINES = 30
 PROMOTE = "promote"
 WORDS = {PROMOTE: "passes the gate", "reject": "does not pass the gate"}
 UNKNOWN = "inconclusive"
+MARKS = {PROMOTE: "✓", "reject": "✗"}
+PAGE = "gate/report.html"  # as the registry keeps it
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class Verdict:
     :param outcome: ``promote``, ``reject`` or ``inconclusive``.
     :param figures: the version's errors beside naive's and the champion's.
     :param failed: what did not pass, in the gate's words.
+    :param report: all that the gate looked at, and where pictures and figures of it are.
     """
 
     version: str
     outcome: str
     figures: str
     failed: tuple[str, ...]
+    report: str
 
     def __str__(self) -> str:
         """As in ``version 7 passes the gate``."""
@@ -69,7 +73,22 @@ def verdict_of(trained: dict[str, Any], judged: dict[str, Any]) -> Verdict:
         for check in judged.get("checks", ())
         if check.get("outcome", PROMOTE if check.get("passed") is True else "") != PROMOTE
     )
-    return Verdict(version, outcome, figures(trained), failed)
+    return Verdict(version, outcome, figures(trained), failed, report(trained, judged))
+
+
+def report(trained: dict[str, Any], judged: dict[str, Any]) -> str:
+    """The gate's report in a line, as a notice has it.
+
+    >>> checks = [{"name": "rain", "outcome": "reject", "detail": "error +30.0 %"}]
+    >>> report({"run_id": "ab12"}, {"checks": checks})
+    'gate/report.html of run ab12 in MLflow; ✗ rain: error +30.0 %'
+    """
+    place = f"{PAGE} of run {trained['run_id']} in MLflow" if trained.get("run_id") else ""
+    checks = [
+        f"{MARKS.get(check.get('outcome'), '?')} {check.get('name')}: {check.get('detail')}"
+        for check in judged.get("checks", ())
+    ]
+    return "; ".join([*([place] if place else []), *checks])
 
 
 def figures(trained: dict[str, Any]) -> str:

@@ -21,9 +21,10 @@ from bikecast.ops.airflow import Airflow, airflow_client
 from bikecast.ops.asking import surroundings
 from bikecast.ops.environment import parse_environment
 from bikecast.ops.training import figures, verdict_of
+from bikecast.registry.artifacts import PAGE
 
 SCORES = {"glm": {"mae": 1.0, "rmse": 2.0}, "naive": {"mae": 1.5, "rmse": 2.5}}
-TRAINED = {"version": "7", "model": "glm", "scores": SCORES}
+TRAINED = {"version": "7", "model": "glm", "run_id": "ab12", "scores": SCORES}
 FIGURES = "MAE 1.000 (naive 1.500), RMSE 2.000 (naive 2.500)"
 CHECKS = [{"name": "rain", "outcome": "promote", "detail": "fine"}]
 NO = [*CHECKS, {"name": "night", "outcome": "reject", "detail": "9.1 against 3.0"}]
@@ -362,13 +363,19 @@ def test_a_workflow_learns_how_it_ended(train, airflow, hosts, tmp_path, monkeyp
 
     train()
     assert told() == {
-        **{"verdict": "promoted", "version": "7", "figures": FIGURES, "why": "", "kind": "good"}
+        **{"verdict": "promoted", "version": "7", "figures": FIGURES, "why": "", "kind": "good"},
+        "report": f"{PAGE} of run ab12 in MLflow; ✓ rain: fine",
     }
     airflow.next = Run(results=judged("reject", NO))
     train()
     rejected = told()
     assert rejected["verdict"] == "rejected" and rejected["kind"] == "warning"
     assert "night: 9.1 against 3.0" in rejected["why"]
+    assert rejected["report"].endswith("; ✓ rain: fine; ✗ night: 9.1 against 3.0")
+    odd = {"name": "rain", "outcome": "promote", "detail": "at a\nverdict=b"}
+    airflow.next = Run(results=judged("reject", [odd, *NO]))
+    train()
+    assert told()["verdict"] == "rejected"
     airflow.next = Run(["failed"], {"train": "failed"})
     train()
     assert told()["verdict"] == "could not run"

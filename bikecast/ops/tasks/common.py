@@ -58,7 +58,9 @@ def hand_on(values: Mapping[str, str]) -> None:
     """Hand values to later steps of a workflow of GitHub; elsewhere nothing happens."""
     if path := os.environ.get("GITHUB_OUTPUT"):
         with open(path, "a") as file:
-            file.writelines(f"{name}={value}\n" for name, value in values.items())
+            # One line each: a station's name must not become an output of its own.
+            lines = ((name, " ".join(value.splitlines())) for name, value in values.items())
+            file.writelines(f"{name}={line}\n" for name, line in lines)
 
 
 def confirm(what: str, yes: bool) -> None:

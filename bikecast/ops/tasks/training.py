@@ -57,7 +57,7 @@ def train(
             run = run or begun(site, again)
             again = f"{again} --run {run}"
             bikecast, verdict = there(site), judged(site, run, again)
-        facts |= {"version": verdict.version, "figures": verdict.figures}
+        facts |= {name: getattr(verdict, name) for name in ("version", "figures", "report")}
         site.say(f"{verdict}; {verdict.figures}")
         promoted = False
         try:
@@ -83,7 +83,8 @@ def named(verdict: training.Verdict) -> str:
 @contextmanager
 def handed_on() -> Iterator[dict[str, str]]:
     """Hand on what later steps of a workflow tell people, however the block ends."""
-    facts = {"verdict": "could not run", "version": "none", "figures": "", "why": ""}
+    facts = dict.fromkeys(("figures", "why", "report"), "")
+    facts |= {"verdict": "could not run", "version": "none"}
     try:
         yield facts
     except BikecastError as error:
