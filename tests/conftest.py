@@ -10,7 +10,14 @@ import pytest
 from bikecast.embedded import EmbeddedPostgres
 from bikecast.models import boosted, network
 from bikecast.store import Store, ensure_database
-from bikecast.store.connection import connect, fetch, parsed, transaction
+from bikecast.store.connection import (
+    connect,
+    create_database,
+    fetch,
+    parsed,
+    session,
+    transaction,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,15 +94,26 @@ def template(postgres) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def hang_up(postgres):
+    """Ends all connections to a database: MLflow keeps its own, until a server has no more."""
+
+    def end(name):
+        with session(postgres) as connection:
+            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            fetch(connection, query, (name,))
+
+    return end
+
+
 @pytest.fixture
-def database_url(postgres, template) -> str:
+def database_url(postgres, template, hang_up):
     """The URL of a migrated database that no other test sees."""
     name = f"test_{uuid.uuid4().hex[:8]}"
-    from bikecast.store.connection import create_database
-
     create_database(postgres, name, template=template)
     url = parsed(postgres).set(drivername="postgresql+psycopg2", database=name)
-    return url.render_as_string(hide_password=False)
+    yield url.render_as_string(hide_password=False)
+    hang_up(name)
 
 
 @pytest.fixture

@@ -50,11 +50,12 @@ def mlflow_template(postgres):
 
 
 @pytest.fixture
-def mlflow_url(postgres, mlflow_template):
+def mlflow_url(postgres, mlflow_template, hang_up):
     """The URL of a database of MLflow's that no other test sees."""
     name = f"mlflow_{uuid.uuid4().hex[:8]}"
     create_database(postgres, name, template=mlflow_template)
-    return ensure_database(postgres, name)
+    yield ensure_database(postgres, name)
+    hang_up(name)
 
 
 @pytest.fixture
