@@ -65,6 +65,22 @@ class WeatherArchive:
             out[inside] = np.where(np.isnan(row), out[inside], row)
         return out
 
+    def foreseen(self, first: int, stop: int) -> "WeatherArchive | None":
+        """The same as it was known then to whoever forecast the hours from ``first`` on.
+
+        Of these no observation stands for a forecast any more. None where nobody has stored a
+        forecast of any hour before ``stop``: then there is no weather to forecast them with.
+        """
+        vintages, real = [], False
+        for known_from, values in self.vintages:
+            if self.hindsight and known_from == 0:
+                values = values.copy()
+                values[first:] = np.nan
+            elif known_from < stop and np.isfinite(values[first:stop]).any():
+                real = True
+            vintages.append((known_from, values))
+        return WeatherArchive(tuple(vintages)) if real else None
+
 
 @dataclass(frozen=True, eq=False)
 class History:

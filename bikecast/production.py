@@ -87,7 +87,11 @@ class Production:
 
     def card(self, version: ModelVersion) -> Card:
         """All that is known of a version, who put it into production included."""
-        return self.registry.card(version, made(self.book.all()))
+        return self.registry.card(version, self.moves())
+
+    def moves(self) -> list[Promotion]:
+        """Those that were made, the oldest first."""
+        return made(self.book.all())
 
     def _move(
         self, turn: Turn, kind: str, now: ModelVersion | None, to: ModelVersion, why: str

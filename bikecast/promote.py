@@ -1,5 +1,6 @@
 """From challenger to production: what the gate says, and a move."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -18,7 +19,7 @@ from bikecast.evaluation.gate import (
     report_html,
 )
 from bikecast.production import Production
-from bikecast.records import ModelVersion
+from bikecast.records import ModelVersion, Promotion
 from bikecast.registry import CHALLENGER, PRODUCTION, Registry
 
 __all__ = ["Check", "Rule", "Verdict", "promote", "validate"]
@@ -75,10 +76,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def validate(registry: Registry, which: str = CHALLENGER, rule: Rule = Rule()) -> Verdict:
+def validate(
+    registry: Registry,
+    which: str = CHALLENGER,
+    rule: Rule = Rule(),
+    moves: Callable[[], Sequence[Promotion]] = tuple,
+) -> Verdict:
     """Judge a version by what its training left, and by a real load of it.
 
-    The report is kept with the version's run where we may write there.
+    The report is kept with the version's run, and its card renewed, where we may write there.
+
+    :param moves: of production, for the card.
     """
     version = registry.get(which)
     champion = registry.find(PRODUCTION)
@@ -89,7 +97,7 @@ def validate(registry: Registry, which: str = CHALLENGER, rule: Rule = Rule()) -
     if overall(checks) != "reject":
         checks += _loaded(registry, version)
     verdict = Verdict(version, checks, against or NAIVE, rule)
-    return replace(verdict, kept=_keep(registry, verdict, evidence))
+    return replace(verdict, kept=_keep(registry, verdict, evidence, moves))
 
 
 def _loaded(registry: Registry, version: ModelVersion) -> tuple[Check, ...]:
@@ -102,7 +110,12 @@ def _loaded(registry: Registry, version: ModelVersion) -> tuple[Check, ...]:
         return (Check("forecasts where it is loaded alone", "reject", str(error)),)
 
 
-def _keep(registry: Registry, verdict: Verdict, evidence: Evidence | None) -> bool:
+def _keep(
+    registry: Registry,
+    verdict: Verdict,
+    evidence: Evidence | None,
+    moves: Callable[[], Sequence[Promotion]],
+) -> bool:
     document = verdict.document()
     try:
         registry.keep_answer(
@@ -111,6 +124,9 @@ def _keep(registry: Registry, verdict: Verdict, evidence: Evidence | None) -> bo
     except BikecastError:
         # Whoever may only read is told the answer all the same.
         return False
+    # `bikecast model show` makes it anew at any time.
+    with suppress(BikecastError):
+        registry.keep_card(verdict.version, moves())
     return True
 
 
@@ -131,7 +147,7 @@ def promote(
         # As where it is not known whether a promotion came through, and it is asked for once more.
         there = Check("in production", "promote", "it is there already")
         return Verdict(production.put(version, why, champion), (there,), kept=True)
-    verdict = validate(registry, version.version, rule)
+    verdict = validate(registry, version.version, rule, production.moves)
     if not verdict.passed:
         failed = "; ".join(f"{c.name}: {c.detail}" for c in verdict.checks if not c.passed)
         raise Refused(

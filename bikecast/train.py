@@ -25,6 +25,7 @@ from bikecast.evaluation.gate import (
     beats_naive,
     facts_of,
     leak,
+    rain_before,
     side_by_side,
     trial,
 )
@@ -109,8 +110,8 @@ def train(
 ) -> ModelVersion:
     """Compare every entry of MODELS on recent hours, fit the best on all of them, register it.
 
-    The comparison is made without weather, as a system without weather forecasts is served. What is
-    the best, :func:`chosen` tells.
+    They are compared as they are served, see :func:`as_served`. What is the best, :func:`chosen`
+    tells.
 
     :param commit: the git commit of the code that trains.
     :param quick: learn from ``QUICK_ROWS``: sooner, and a little less accurate.
@@ -148,6 +149,17 @@ def train(
     return registry.register(forecaster, run)
 
 
+def as_served(history: History, window: tuple[datetime, int]) -> History:
+    """What there was to forecast a window with: of its weather the forecasts that were stored.
+
+    Without any, it is forecast without weather. What was observed later nobody knew.
+    """
+    if history.weather is None:
+        return history
+    first = history.index(window[0])
+    return replace(history, weather=history.weather.foreseen(first, first + 24 * window[1]))
+
+
 def contenders(
     registry: Registry, champion: ModelVersion | None, start: datetime
 ) -> dict[str, Make]:
@@ -181,11 +193,11 @@ def tried(
         or is of another release, its recipe stands for it.
     """
     found: dict[str, Trial] = {}
-    without_weather = replace(history, weather=None)
+    seen = as_served(history, window)
     for i, (name, make) in enumerate(makers.items()):
         progress(i, len(makers) + 1, f"backtest of {name}")
         try:
-            found[name] = trial(without_weather, make, *window, replace(GATE_GRID, rows=rows))
+            found[name] = trial(seen, make, *window, replace(GATE_GRID, rows=rows))
         except InputError:
             # A champion of another release cannot be asked any more.
             if name != CHAMPION:
@@ -242,7 +254,6 @@ def gathered(
     """What the gate will look at."""
     roles = {r: trials[r] for r in (CHAMPION, NAIVE, WEEKLY) if r in trials}
     roles[CHALLENGER] = trials[best]
-    seen = replace(history, weather=None)
     facts = Facts(
         model=best,
         start=window[0].isoformat(),
@@ -251,7 +262,8 @@ def gathered(
         scores={role: found.scores for role, found in roles.items()},
         champion=champion.version if champion else "",
         champion_until=champion.trained_until if champion else "",
-        leak=leak(seen, trials[best].forecaster, *window),
+        leak=leak(as_served(history, window), trials[best].forecaster, *window),
+        rain_before=rain_before(history, window[0]),
         **facts_of(history),
     )
     return Evidence(side_by_side(roles, history, window[0]), facts)

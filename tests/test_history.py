@@ -150,6 +150,36 @@ def test_observed_weather_needs_hindsight():
     assert build_weather(frame, NEW_YORK, start, 48, hindsight=True).at(0, at)[0, 0] == 10
 
 
+def test_what_was_foreseen_has_no_observation_of_the_hours_that_were_to_come():
+    """Before them, observations stand for a forecast; from then on there are forecasts alone."""
+    start, hours = datetime(2018, 5, 1), np.arange(4)
+    observed = [(utc(2018, 5, 1, 4 + i), None, 10.0 + i) for i in range(4)]
+    forecast = (utc(2018, 5, 1, 6), utc(2018, 5, 1, 5), 20.0)
+    both = build_weather(weather(*observed, forecast), NEW_YORK, start, 48, hindsight=True)
+    found = both.foreseen(2, 4)
+    np.testing.assert_array_equal(found.at(1, hours)[:, 0], [10, 11, 20, np.nan])
+    assert not found.hindsight
+    np.testing.assert_array_equal(both.at(1, hours)[:, 0], [10, 11, 20, 13])
+
+
+@pytest.mark.parametrize(
+    "forecast",
+    [
+        (),
+        # One of hours before, one of hours after, one that came too late.
+        ((utc(2018, 5, 1, 5), utc(2018, 5, 1, 4), 20.0),),
+        ((utc(2018, 5, 1, 8), utc(2018, 5, 1, 5), 20.0),),
+        ((utc(2018, 5, 1, 7), utc(2018, 5, 1, 8), 20.0),),
+    ],
+)
+def test_without_a_forecast_of_hours_nothing_of_their_weather_was_foreseen(forecast):
+    """However much was observed of them."""
+    observed = [(utc(2018, 5, 1, 4 + i), None, 10.0) for i in range(4)]
+    frame = weather(*observed, *forecast)
+    archive = build_weather(frame, NEW_YORK, datetime(2018, 5, 1), 48, hindsight=True)
+    assert archive.foreseen(2, 4) is None
+
+
 def test_the_repeated_hour_has_the_mean_of_its_two_weathers():
     """2018-11-04 01:00 in New York is 05:00 and 06:00 UTC."""
     frame = weather((utc(2018, 11, 4, 5), None, 10.0), (utc(2018, 11, 4, 6), None, 20.0))

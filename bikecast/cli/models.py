@@ -241,7 +241,8 @@ def validate(
     from bikecast.promote import validate as do_validate
 
     with opened(read_settings()) as database:
-        verdict = do_validate(database.registry, which, rule(database, strict, rmse_limit))
+        moves = database.production.moves
+        verdict = do_validate(database.registry, which, rule(database, strict, rmse_limit), moves)
     if as_json:
         print_json(verdict.document())
     else:

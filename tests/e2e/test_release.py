@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fleet.client import Load
 from fleet.images import ensure_base
 from fleet.machine import GATEWAY, until
 from fleet.registry import Registry
-from fleet.service import STATIONS, publish
+from fleet.service import STATIONS, Database, publish
 from fleet.stage import (
     FIRST,
     MIGRATES,
@@ -224,42 +225,94 @@ def test_a_warm_or_a_stopped_former_release(riders: Load, live: Stage) -> None:
     unharmed(riders)
 
 
-@pytest.fixture
-def tracked(live: Stage, tmp_path: Path) -> Iterator[str]:
-    """A tracking server that the hosts reach; in it, a model of the city in production."""
-    hours = [NEW_YEAR + timedelta(hours=i) for i in range(24 * 40)]
-    panel = pl.DataFrame({"hour": hours}).join(
-        pl.DataFrame({"station_id": [s.station_id for s in STATIONS]}), how="cross"
-    )
-    # With noise, which the day a week before has as well: a mean of weeks is better.
-    noise = pl.Series(random.Random(1).choices(range(6), k=len(panel)))
-    flow = pl.col("hour").dt.hour() % 7 + noise
-    panel.with_columns(pickups=flow, returns=flow).write_parquet(tmp_path / "panel.parquet")
-    import_panel(live.database.store, live.database.system, [tmp_path / "panel.parquet"])
-    runs = ensure_database(live.database.url, "tracking")
-    with tracking_server(runs, tmp_path, GATEWAY) as url:
+@dataclass(frozen=True)
+class Tracked:
+    """A city in a database, and a tracking server that the hosts reach as well."""
+
+    url: str
+    database: Database
+    folder: Path
+
+    def bikecast(self, *words: str) -> str:
+        """What a command on this machine prints."""
         own = {
-            "BIKECAST_DATABASE_URL": live.database.url,
-            "BIKECAST_MLFLOW_TRACKING_URI": url,
-            "BIKECAST_DATA_DIR": str(tmp_path),
+            "BIKECAST_DATABASE_URL": self.database.url,
+            "BIKECAST_MLFLOW_TRACKING_URI": self.url,
+            "BIKECAST_DATA_DIR": str(self.folder),
         }
-        words = [sys.executable, "-m", "bikecast", "train", "--quick", "--promote"]
-        subprocess.run(words, env=os.environ | own, check=True, timeout=300)
-        yield url
+        return subprocess.run(
+            [sys.executable, "-m", "bikecast", *words],
+            env=os.environ | own,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=300,
+        ).stdout
+
+    def train(self, days: int) -> None:
+        """Put a version into production that has learned from the days of the year until then."""
+        hours = [NEW_YEAR + timedelta(hours=i) for i in range(24 * days)]
+        panel = pl.DataFrame({"hour": hours}).join(
+            pl.DataFrame({"station_id": [s.station_id for s in STATIONS]}), how="cross"
+        )
+        # With noise, which the day a week before has as well: a mean of weeks is better.
+        noise = pl.Series(random.Random(1).choices(range(6), k=len(panel)))
+        flow = pl.col("hour").dt.hour() % 7 + noise
+        path = self.folder / f"{days}.parquet"
+        panel.with_columns(pickups=flow, returns=flow).write_parquet(path)
+        import_panel(self.database.store, self.database.system, [path])
+        self.bikecast("train", "--quick", "--promote")
+
+    def in_production(self) -> list[str]:
+        """The version."""
+        found = json.loads(self.bikecast("model", "list", "--json"))
+        return [each["version"] for each in found if "production" in each["aliases"]]
+
+    def newest(self) -> tuple[str, datetime] | None:
+        """The version that made the newest forecast, and until when its data go."""
+        issue = self.database.store.newest_issue(self.database.system)
+        return (issue.model_version, issue.as_of) if issue else None
+
+
+@pytest.fixture
+def tracked(live: Stage, tmp_path: Path) -> Iterator[Tracked]:
+    """With a model of 40 days in production."""
+    runs = ensure_database(live.database.url, f"tracking_{tmp_path.name[-20:]}")
+    with tracking_server(runs, tmp_path, GATEWAY) as url:
+        found = Tracked(url, live.database, tmp_path)
+        found.train(days=40)
+        yield found
     publish(live.database.store)
 
 
 @full
-def test_a_refresher_keeps_the_table_fresh(riders: Load, live: Stage, tracked: str) -> None:
+def test_a_refresher_keeps_the_table_fresh(riders: Load, live: Stage, tracked: Tracked) -> None:
     """The real training image, as the release starts it, issues with the model in production."""
-    live.write({"service.mlflow_tracking_uri": f'"{tracked}"'})
+    live.write({"service.mlflow_tracking_uri": f'"{tracked.url}"'})
     assert live.deploy(live.complete_release("bbbbbbbbbbb9"), "--bake", "0s").code == 0
-    store = live.database.store
-    until(
-        lambda: (issue := store.newest_issue(live.database.system)) and issue.as_of == END,
-        "no forecast was issued",
-        120,
-    )
+    until(lambda: tracked.newest() == ("1", END), "no forecast was issued", 120)
+    unharmed(riders)
+
+
+@full
+def test_service_and_model_go_back_together(riders: Load, live: Stage, tracked: Tracked) -> None:
+    """Release and model before the last ones, in one command; forecasts come of that model."""
+    live.write({"service.mlflow_tracking_uri": f'"{tracked.url}"'})
+    before, after = (live.complete_release(tag) for tag in ("bbbbbbbbbbb9", "bbbbbbbbbb10"))
+    assert live.deploy(before, "--bake", "0s").code == 0
+    tracked.train(days=68)
+    assert live.deploy(after, "--bake", "0s").code == 0
+    assert tracked.in_production() == ["2"]
+    later = END + timedelta(days=28)
+    until(lambda: tracked.newest() == ("2", later), "no forecast of the later model", 120)
+    done = live.inv("rollback", "--with-model", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["model"] == "1" and tracked.in_production() == ["1"]
+    agree(live, before)
+    until(lambda: tracked.newest() == ("1", later), "no forecast of the former model", 120)
+    *_, last = json.loads(tracked.bikecast("model", "history", "--json"))
+    assert (last["kind"], last["from_version"], last["to_version"]) == ("rollback", "2", "1")
+    assert "by inv rollback --with-model" in last["who"]
     unharmed(riders)
 
 

@@ -63,6 +63,8 @@ def test_the_answer_stays_with_the_run_where_that_can_be_written(registry, tmp_p
     assert [c["name"] for c in document["checks"]] == [c.name for c in verdict.checks]
     page = (Path(kept) / "report.html").read_text()
     assert "stays out of production" in page and "http://" not in page.replace("http://www.w3", "")
+    card = registry.client.download_artifacts(version.run_id, "card.html", str(tmp_path))
+    assert "Not validated" not in Path(card).read_text()
 
     def refused(*_):
         raise Unavailable("not yours to write")

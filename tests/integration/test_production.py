@@ -42,7 +42,7 @@ def fitted():
 def open_gate(monkeypatch):
     """What it says is no subject here, and its answer to three alike would be no."""
 
-    def validate(registry, which, rule):
+    def validate(registry, which, rule, moves):
         return Verdict(registry.get(which), (Check("errs less", "promote", "by far", {"gain": 1}),))
 
     monkeypatch.setattr("bikecast.promote.validate", validate)

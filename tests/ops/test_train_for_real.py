@@ -187,6 +187,7 @@ def test_from_a_trigger_to_a_service_with_the_new_model(
         name = a_run_that_hangs_is_named(stage, train)
         mlflow_down_at_promotion(stage, hosts, train, name)
         env = the_service_answers_with_the_new_model(stage, hosts, train, name)
+        the_gate_says_no(stage, train)
         with airflow_client() as client:
             the_run_says_where_the_model_is_from(Airflow(env.airflow, client), name)
             (stage.folder / "fails").touch()
@@ -248,6 +249,14 @@ def the_service_answers_with_the_new_model(stage, hosts, train, name):
             told = httpx.get(f"{service.url}/model").json()
     assert told["version"] == "1"
     return env
+
+
+def the_gate_says_no(stage, train):
+    """The same data once more are no gain: exit code 1, and what is in production stays."""
+    _, done = train()
+    assert done.code == 1, done.err
+    assert "version 2 does not pass the gate and stays out of production: data newer" in done.err
+    assert versions(stage) == {"1": ["production"], "2": ["challenger"]}
 
 
 def the_run_says_where_the_model_is_from(airflow, name):

@@ -14,6 +14,7 @@ from bikecast.evaluation.gate.evidence import (
     facts_document,
     facts_from,
     facts_of,
+    rain_before,
     side_by_side,
 )
 from bikecast.evaluation.gate.judging import as_good, beats_naive, judge
@@ -44,6 +45,7 @@ __all__ = [
     "leak",
     "loading",
     "overall",
+    "rain_before",
     "report_html",
     "side_by_side",
     "trial",

@@ -12,6 +12,9 @@ USUAL_SHARE: Final = 0.5
 """Of the median of up to eight weeks before. The lowest 2 % of New York's fortnights have less
 than 45 % (2017 to 2018-07-15; 25 % with the blizzard after the holidays), and so have Jersey City's
 in spring 2020. It is for people to say what became of the others."""
+KNOWN_SHARE: Final = 0.5
+"""Of the share of hours before a window whose rain is known; archives of weather are some days
+behind."""
 RECENT_WEEKS: Final = 2
 LEAST_WEEKS: Final = 4
 MOST_VANISHED: Final = 0.2
@@ -62,3 +65,18 @@ def _stations(facts: Facts) -> Check:
         text += f", and had {facts.vanished_share:.1%} of the bikes before"
     named = f": {', '.join(gone[:5])}" if gone else ""
     return Check(name, outcome, text + named, {"vanished": gone, "stations": facts.stations})
+
+
+def rain(facts: Facts, known: float) -> tuple[Check, ...]:
+    """Whether the rain of the window is known where it was before; else slices by it say little.
+
+    :param known: share of what was forecast of which it is.
+    """
+    if not facts.rain_before:  # a city without weather
+        return ()
+    outcome: Outcome = "inconclusive"
+    if known > KNOWN_SHARE * facts.rain_before:
+        outcome = "promote"
+    text = f"that of {known:.0%} of the hours, of {facts.rain_before:.0%} in the weeks before"
+    figures = {"known": known, "before": facts.rain_before}
+    return (Check("rain known as usual", outcome, text, figures),)

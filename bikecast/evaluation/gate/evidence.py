@@ -35,6 +35,7 @@ class Facts:
     :param leak: as :func:`bikecast.evaluation.gate.leakage.leak` found it.
     :param weekly_rides: bikes picked up and returned in the last weeks, the newest last.
     :param first_hours: station → the first hour that is known of it, ISO 8601.
+    :param rain_before: share of the hours of the four weeks before the window whose rain is known.
     :param vanished: stations known in the four weeks before the last one, and in that one not,
         of ``stations``; ``vanished_share`` is what they had of the bikes of those four weeks.
     """
@@ -50,6 +51,7 @@ class Facts:
     leak: float | None = None
     weekly_rides: list[float] = field(default_factory=list)
     first_hours: dict[str, str] = field(default_factory=dict)
+    rain_before: float = 0.0
     vanished: list[str] = field(default_factory=list)
     vanished_share: float = 0.0
     stations: int = 0
@@ -86,15 +88,18 @@ def side_by_side(trials: Mapping[str, Trial], history: History, start: datetime)
         more = QUANTILE_COLUMNS if role == CHALLENGER else ()
         own = trials[role].frame.select(*ROW, pl.col("mean").alias(role), *more)
         rows = rows.join(own, on=ROW, how="left")
-    rows = rows.join(_rain(history, start), on="hour", how="left").sort(ROW)
+    rain = rain_of(history, history.index(start), history.flows.shape[1])
+    rows = rows.join(rain, on="hour", how="left").sort(ROW)
     order = [*ROW, CHALLENGER, CHAMPION, NAIVE, WEEKLY, *QUANTILE_COLUMNS, "actual", "rain"]
     return rows.select(order)
 
 
-def _rain(history: History, start: datetime) -> pl.DataFrame:
-    """What was last known of each hour's rain: it sorts hours, and is no input of a forecast."""
-    first = history.index(start)
-    hours = np.arange(first, history.flows.shape[1])
+def rain_of(history: History, first: int, stop: int) -> pl.DataFrame:
+    """What was last known of each hour's rain: it sorts hours, and is no input of a forecast.
+
+    :returns: ``hour`` and ``rain`` in mm, null where unknown.
+    """
+    hours = np.arange(first, stop)
     values = np.full(len(hours), np.nan, np.float32)
     if history.weather is not None:
         newest = max((since for since, _ in history.weather.vintages), default=0)
@@ -102,6 +107,13 @@ def _rain(history: History, start: datetime) -> pl.DataFrame:
     at = np.datetime64(history.start, "us") + hours * np.timedelta64(1, "h")
     rain = pl.Series("rain", values, pl.Float32).fill_nan(None)
     return pl.DataFrame({"hour": at}).with_columns(rain)
+
+
+def rain_before(history: History, start: datetime) -> float:
+    """As ``Facts`` has it."""
+    first = history.index(start)
+    rain = rain_of(history, max(first - 4 * WEEK, 0), first)["rain"]
+    return 1 - rain.null_count() / len(rain)
 
 
 def facts_of(history: History) -> dict[str, Any]:

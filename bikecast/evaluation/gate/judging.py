@@ -5,7 +5,7 @@ from typing import Final
 
 from bikecast.evaluation.gate.checks import Check, Outcome, Rule, at_most
 from bikecast.evaluation.gate.comparison import LEAST_DAYS, Gain, daily_losses, gain
-from bikecast.evaluation.gate.data import freshness, volume
+from bikecast.evaluation.gate.data import freshness, rain, volume
 from bikecast.evaluation.gate.evidence import CHALLENGER, CHAMPION, NAIVE, WEEKLY, Evidence
 from bikecast.evaluation.gate.leakage import leakage
 from bikecast.evaluation.gate.slices import slices
@@ -48,7 +48,8 @@ def judge(evidence: Evidence | None, champion: str, rule: Rule) -> tuple[Check, 
     if champion:
         surely = _gained(evidence, CHAMPION, better).passed
         checks.append(freshness(evidence.facts, newer=not (rule.strict or surely)))
-    return (*checks, *volume(evidence.facts))
+    rain_known = 1 - evidence.rows["rain"].null_count() / max(len(evidence.rows), 1)
+    return (*checks, *volume(evidence.facts), *rain(evidence.facts, rain_known))
 
 
 def beats_naive(evidence: Evidence) -> bool:

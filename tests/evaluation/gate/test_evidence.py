@@ -10,7 +10,15 @@ from evidence import made_evidence
 from made_up import small_history, with_weather
 
 from bikecast.errors import InputError
-from bikecast.evaluation.gate import facts_document, facts_from, facts_of, leak, side_by_side, trial
+from bikecast.evaluation.gate import (
+    facts_document,
+    facts_from,
+    facts_of,
+    leak,
+    rain_before,
+    side_by_side,
+    trial,
+)
 from bikecast.models.base import Grid
 from bikecast.models.naive import SeasonalNaive
 
@@ -41,6 +49,19 @@ def test_rows_are_the_hours_that_naive_forecasts_and_that_are_known():
     place = history.position[first["station_id"]], history.index(first["hour"])
     assert first["actual"] == history.flows[place][0]
     assert not rows["rain"].is_null().any()
+
+
+def test_how_much_of_the_rain_before_a_window_is_known():
+    """Of the four weeks before it, or of what there is."""
+    history = with_weather(small_history(days=60))
+    start = history.hour(42 * 24)
+    assert rain_before(history, start) == 1
+    assert rain_before(replace(history, weather=None), start) == 0
+    for _, values in history.weather.vintages:
+        values[28 * 24 : 35 * 24] = np.nan
+    assert rain_before(history, start) == pytest.approx(0.75)
+    assert rain_before(history, history.hour(35 * 24)) == pytest.approx(0.75)
+    assert rain_before(history, history.hour(24)) == 0.5  # the first forecast came at noon
 
 
 def test_volume_and_stations_are_told():

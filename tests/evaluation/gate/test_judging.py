@@ -229,6 +229,23 @@ def test_odd_data_leave_it_open():
     assert verdict(made_evidence(stations=0))[0] == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    ("before", "known", "names"),
+    [
+        (0.0, 0.0, []),
+        (1.0, 1.0, []),
+        (1.0, 0.0, ["rain known as usual"]),
+        (0.2, 0.0, ["rain known as usual"]),
+        (0.2, 1.0, []),
+    ],
+)
+def test_rain_that_is_known_no_more_leaves_it_open(before, known, names):
+    """Nobody could say who errs in it; a city without any weather is another matter."""
+    rows = made_rows().with_columns(rain=pl.lit(0.0 if known else None, pl.Float32))
+    found, failed_ = verdict(made_evidence(rows=rows, rain_before=before))
+    assert (found, failed_) == ("inconclusive" if names else "promote", names)
+
+
 def test_a_leak_is_refused_whatever_the_scores():
     """Also one that makes forecasts appear."""
     for change in (1e-4, np.inf):
