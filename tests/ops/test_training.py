@@ -162,6 +162,21 @@ def test_hosts_that_go_while_airflow_trains_cost_no_training(error, says):
         training.promote(verdict_of(TRAINED, {"outcome": "promote"}), gone, "again")
 
 
+def test_what_is_not_known_is_not_said_to_be_false(train, tmp_path, monkeypatch):
+    """The host went while it promoted; scripts and people are told that nobody knows."""
+
+    def gone(words):
+        raise HostGone("one is gone")
+
+    monkeypatch.setattr("bikecast.ops.tasks.training.there", lambda site: gone)
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    done = train("--json")
+    assert done.code == 3 and "whether it was promoted is not known" in done.err
+    assert json.loads(done.out)["promoted"] is None
+    lines = (tmp_path / "output").read_text().splitlines()
+    assert "verdict=perhaps promoted" in lines and "kind=bad" in lines
+
+
 def test_a_run_that_fails_shows_the_log_of_its_task(train, airflow, hosts):
     """Exit code 3: the last lines, without Airflow's frames, and where all of it is."""
     log = "\n".join(f"line {i}" for i in range(100))
@@ -170,7 +185,7 @@ def test_a_run_that_fails_shows_the_log_of_its_task(train, airflow, hosts):
     done = train()
     assert done.code == 3 and promotions(hosts) == []
     assert "train| line 99" in done.err and "train| error: no room left" in done.err
-    assert "line 50\n" not in done.err and "::group::" not in done.err
+    assert "line 30\n" not in done.err and "::group::" not in done.err
     assert (
         f"the run {only(airflow)} failed: its task train failed; nothing was promoted" in done.err
     )

@@ -8,7 +8,7 @@ from json import dumps
 
 from invoke import Context, task
 
-from bikecast.errors import BikecastError, InputError, Refused
+from bikecast.errors import BikecastError, HostGone, InputError, Refused
 from bikecast.ops import training
 from bikecast.ops.asking import here, refresher, there
 from bikecast.ops.environment import Airflow as Settings, Environment
@@ -59,12 +59,15 @@ def train(
             bikecast, verdict = there(site), judged(site, run, again)
         facts |= {name: getattr(verdict, name) for name in ("version", "figures", "report")}
         site.say(f"{verdict}; {verdict.figures}")
-        promoted = False
+        promoted: bool | None = None  # nobody knows, where a host is gone or somebody gives up
         try:
             training.promote(verdict, bikecast, again)
             promoted = True
+        except BikecastError as error:
+            promoted = None if isinstance(error.__cause__, HostGone) else False
+            raise
         finally:
-            facts["verdict"] = "promoted" if promoted else named(verdict)
+            facts["verdict"] = named(verdict, promoted)
             if json:
                 print(
                     dumps({"environment": env, "run": run, "promoted": promoted, **vars(verdict)})
@@ -73,10 +76,15 @@ def train(
             print(f"version {verdict.version} is in production: {verdict.figures}")
 
 
-def named(verdict: training.Verdict) -> str:
-    """What to say of a version that was not promoted."""
+def named(verdict: training.Verdict, promoted: bool | None) -> str:
+    """What became of a version, for people.
+
+    :param promoted: None where that is not known.
+    """
+    if promoted:
+        return "promoted"
     if verdict.outcome == training.PROMOTE:
-        return "not promoted"
+        return "perhaps promoted" if promoted is None else "not promoted"
     return "rejected" if verdict.outcome == "reject" else "inconclusive"
 
 
