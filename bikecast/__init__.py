@@ -1,5 +1,8 @@
 """bikecast forecasts bike-share demand at every station and releases what it learns."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("bikecast")
+try:
+    __version__ = version("bikecast")
+except PackageNotFoundError:  # as where its code has come with a model, and nobody installed it
+    __version__ = "unknown"

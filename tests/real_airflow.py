@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,8 +12,8 @@ from pathlib import Path
 
 import httpx
 from asking import APART
+from environments import make
 from filelock import FileLock
-from lacking import lacking
 
 AIRFLOW = Path(__file__).parents[1] / "deploy" / "airflow"
 LOCK = AIRFLOW.parent / "locks" / "airflow.txt"
@@ -33,22 +31,9 @@ def environment(shared: Path) -> Path:
     made = shared / "airflow-environment"
     with FileLock(shared / "airflow-environment.lock"):
         if not (made / "whole").exists():
-            make(made)
+            make(made, "--require-hashes", "--no-deps", "-r", str(LOCK))
+            (made / "whole").touch()
     return made / "bin"
-
-
-def make(folder: Path) -> None:
-    """Install it, each file by its hash, or say why it cannot be had here."""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if uv is None:
-        lacking("no uv here, which installs Airflow")
-    python = ("--python", str(folder / "bin" / "python"))
-    lock = ("--require-hashes", "--no-deps", "--no-build", "-r", str(LOCK))
-    for words in (("venv", "--python", sys.executable, folder), ("pip", "install", *python, *lock)):
-        done = subprocess.run([uv, *words], capture_output=True, text=True, timeout=600)
-        if done.returncode:
-            lacking(f"Airflow cannot be installed here: {done.stderr.strip()[-500:]}")
-    (folder / "whole").touch()
 
 
 def settings(home: Path, database: str = "sqlite://") -> dict[str, str]:

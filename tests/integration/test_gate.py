@@ -1,12 +1,15 @@
 """The gate on a real registry: evidence comes back, a version is loaded alone, the report stays."""
 
 import json
+import os
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import planted
 import polars as pl
 import pytest
+from environments import make
 from evidence import made_evidence
 from polars.testing import assert_frame_equal
 
@@ -14,15 +17,17 @@ from bikecast.errors import OtherRelease, Unavailable
 from bikecast.evaluation.gate import overall
 from bikecast.evaluation.gate.loading import loading
 from bikecast.history import build_history
-from bikecast.models import MODELS
+from bikecast.models import MODELS, boosted, network
 from bikecast.models.base import Grid
 from bikecast.promote import Rule, validate
 from bikecast.records import System
 from bikecast.registry import Registry, TrainingRun
+from bikecast.registry.apart import SCRIPT
 
 pytestmark = pytest.mark.integration
 
 CITY = System("city", timezone="America/New_York")
+DEV = Path(__file__).parents[2] / "deploy" / "locks" / "dev.txt"
 
 
 def fitted():
@@ -100,6 +105,32 @@ def test_a_version_is_loaded_where_nothing_but_the_registry_is_known(registry, m
     assert not [name for name in environment if name.startswith(("BIKECAST_", "PYTHON"))]
     assert found.good == found.rows == found.asked == 96 and 1_000 < found.nbytes
     assert overall(loading(found)) == "promote"
+
+
+def test_any_client_of_mlflow_can_load_a_version(registry, mlflow_url, tmp_path, monkeypatch):
+    """With what the version says it requires, and without an installed bikecast."""
+    for module, names, few in ((boosted, ("ROUNDS",), 20), (network, ("EPOCHS", "SEEDS"), 1)):
+        for name in names:
+            monkeypatch.setattr(module, name, few)
+    forecaster = MODELS["ensemble"]()
+    forecaster.fit(planted.city(), Grid(168, rows=5_000))
+    version = registry.register(forecaster, run(None))
+    (required,) = tmp_path.glob("models/**/requirements.txt")
+    # The driver is this registry's; what it is pinned to, what all tests run with.
+    words = ("psycopg2-binary", "-r", str(required), "-c", str(DEV))
+    python = make(tmp_path / "environment", *words)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    done = subprocess.run(
+        [python, "-I", "-c", SCRIPT, registry.name, version.version, folder],
+        env={"PATH": os.environ["PATH"], "MLFLOW_TRACKING_URI": mlflow_url},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["good"] == found["rows"] == found["asked"] == 96
 
 
 def test_a_version_that_cannot_be_asked_is_refused(registry):
