@@ -49,10 +49,13 @@ class WeatherArchive:
         len(WEATHER)], NaN where unknown), sorted by that index.
     :param hindsight: among the values are observations that stand for a forecast; theirs is the
         vintage 0, which every origin may see. A real forecast is never seen before its issue.
+    :param blind_from: from this hour on they do not stand for a forecast any more: an origin sees
+        those of hours before it alone.
     """
 
     vintages: tuple[tuple[int, Floats], ...]
     hindsight: bool = False
+    blind_from: int | None = None
 
     def at(self, origin: int, hours: Ints) -> Floats:
         """Weather for ``hours`` (grid indices) as known at ``origin``: [len(hours), variables]."""
@@ -61,6 +64,8 @@ class WeatherArchive:
             if known_from > origin:
                 break
             inside = (hours >= 0) & (hours < len(values))
+            if self.blind_from is not None and self.hindsight and known_from == 0:
+                inside &= hours < max(origin, self.blind_from)
             row = values[hours[inside]]
             out[inside] = np.where(np.isnan(row), out[inside], row)
         return out
@@ -68,18 +73,14 @@ class WeatherArchive:
     def foreseen(self, first: int, stop: int) -> "WeatherArchive | None":
         """The same as it was known then to whoever forecast the hours from ``first`` on.
 
-        Of these no observation stands for a forecast any more. None where nobody has stored a
-        forecast of any hour before ``stop``: then there is no weather to forecast them with.
+        None where nobody has stored a forecast of any hour from there to ``stop`` before it came:
+        then there was no weather to forecast them with.
         """
-        vintages, real = [], False
         for known_from, values in self.vintages:
-            if self.hindsight and known_from == 0:
-                values = values.copy()
-                values[first:] = np.nan
-            elif known_from < stop and np.isfinite(values[first:stop]).any():
-                real = True
-            vintages.append((known_from, values))
-        return WeatherArchive(tuple(vintages)) if real else None
+            observed = self.hindsight and known_from == 0
+            if not observed and np.isfinite(values[max(first, known_from) : stop]).any():
+                return replace(self, blind_from=first)
+        return None
 
 
 @dataclass(frozen=True, eq=False)

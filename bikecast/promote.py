@@ -80,13 +80,13 @@ def validate(
     registry: Registry,
     which: str = CHALLENGER,
     rule: Rule = Rule(),
-    moves: Callable[[], Sequence[Promotion]] = tuple,
+    moves: Callable[[], Sequence[Promotion]] | None = None,
 ) -> Verdict:
     """Judge a version by what its training left, and by a real load of it.
 
-    The report is kept with the version's run, and its card renewed, where we may write there.
+    The report is kept with the version's run, where we may write there.
 
-    :param moves: of production, for the card.
+    :param moves: of production, for the version's card, which is renewed then.
     """
     version = registry.get(which)
     champion = registry.find(PRODUCTION)
@@ -114,7 +114,7 @@ def _keep(
     registry: Registry,
     verdict: Verdict,
     evidence: Evidence | None,
-    moves: Callable[[], Sequence[Promotion]],
+    moves: Callable[[], Sequence[Promotion]] | None,
 ) -> bool:
     document = verdict.document()
     try:
@@ -124,9 +124,10 @@ def _keep(
     except BikecastError:
         # Whoever may only read is told the answer all the same.
         return False
-    # `bikecast model show` makes it anew at any time.
-    with suppress(BikecastError):
-        registry.keep_card(verdict.version, moves())
+    if moves is not None:
+        # `bikecast model show` makes it anew at any time.
+        with suppress(BikecastError):
+            registry.keep_card(verdict.version, moves())
     return True
 
 

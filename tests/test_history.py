@@ -158,7 +158,9 @@ def test_what_was_foreseen_has_no_observation_of_the_hours_that_were_to_come():
     both = build_weather(weather(*observed, forecast), NEW_YORK, start, 48, hindsight=True)
     found = both.foreseen(2, 4)
     np.testing.assert_array_equal(found.at(1, hours)[:, 0], [10, 11, 20, np.nan])
-    assert not found.hindsight
+    # What has come by a later origin is known there.
+    np.testing.assert_array_equal(found.at(3, hours)[:, 0], [10, 11, 20, np.nan])
+    np.testing.assert_array_equal(found.at(4, hours)[:, 0], [10, 11, 20, 13])
     np.testing.assert_array_equal(both.at(1, hours)[:, 0], [10, 11, 20, 13])
 
 
@@ -166,10 +168,11 @@ def test_what_was_foreseen_has_no_observation_of_the_hours_that_were_to_come():
     "forecast",
     [
         (),
-        # One of hours before, one of hours after, one that came too late.
+        # One of hours before, one of hours after, two that came too late.
         ((utc(2018, 5, 1, 5), utc(2018, 5, 1, 4), 20.0),),
         ((utc(2018, 5, 1, 8), utc(2018, 5, 1, 5), 20.0),),
         ((utc(2018, 5, 1, 7), utc(2018, 5, 1, 8), 20.0),),
+        ((utc(2018, 5, 1, 6), utc(2018, 5, 1, 7), 20.0),),
     ],
 )
 def test_without_a_forecast_of_hours_nothing_of_their_weather_was_foreseen(forecast):

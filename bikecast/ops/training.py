@@ -20,6 +20,7 @@ TRAIN = ("train", "--json")
 OVER = ("success", "failed")  # states of runs
 PAUSE = 5.0  # seconds between two looks
 PATIENCE = 120.0  # seconds that Airflow may not answer while a run goes on
+NOT_ITS_OWN = 125  # from here on exit codes are those of Docker and of signals
 LOG_LINES = 60  # of which Airflow's own traceback takes half
 PROMOTE = "promote"
 WORDS = {PROMOTE: "passes the gate", "reject": "does not pass the gate"}
@@ -283,19 +284,25 @@ def promote(verdict: Verdict, bikecast: Bikecast, again: str) -> None:
         )
     try:
         bikecast(promoting(verdict.version))
-    except CommandFailed as error:
-        if error.code == Refused.exit_code:
+    except (CommandFailed, HostGone) as error:
+        if unknown(error):
+            raise BikecastError(
+                f"{verdict}; whether it was promoted is not known: {error.what}", hint=f"`{again}`"
+            ) from error
+        if isinstance(error, CommandFailed) and error.code == Refused.exit_code:
             raise Refused(
                 error.what, hint="the gate was asked again, and is the last word"
             ) from error
-        raise BikecastError(
-            f"{verdict}, and was not promoted: {error.what}", hint=f"then `{again}`"
-        ) from error
-    except HostGone as error:
-        raise BikecastError(
-            f"{verdict}; whether it was promoted is not known: {error.what}", hint=f"`{again}`"
-        ) from error
+        raise _not_promoted(verdict, error, again) from error
     except Unavailable as error:
-        raise BikecastError(
-            f"{verdict}, and was not promoted: {error.what}", hint=f"then `{again}`"
-        ) from error
+        raise _not_promoted(verdict, error, again) from error
+
+
+def unknown(error: BaseException | None) -> bool:
+    """Whether nobody can say what a command did: its host is gone, or it was killed."""
+    killed = isinstance(error, CommandFailed) and not 0 < error.code < NOT_ITS_OWN
+    return killed or isinstance(error, HostGone)
+
+
+def _not_promoted(verdict: Verdict, error: BikecastError, again: str) -> BikecastError:
+    return BikecastError(f"{verdict}, and was not promoted: {error.what}", hint=f"then `{again}`")

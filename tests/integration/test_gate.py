@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import planted
@@ -20,7 +20,7 @@ from bikecast.history import build_history
 from bikecast.models import MODELS, boosted, network
 from bikecast.models.base import Grid
 from bikecast.promote import Rule, validate
-from bikecast.records import System
+from bikecast.records import Promotion, System
 from bikecast.registry import Registry, TrainingRun
 from bikecast.registry.apart import SCRIPT
 
@@ -60,7 +60,8 @@ def test_the_answer_stays_with_the_run_where_that_can_be_written(registry, tmp_p
     back = registry.evidence(version)
     assert_frame_equal(back.rows, made_evidence("mean4w").rows)
     assert back.facts == made_evidence("mean4w", leak=float("inf")).facts
-    verdict = validate(registry, version.version, Rule(strict=True))
+    move = Promotion(datetime.now(UTC), "promote", "", version.version, "ann", "winter is in it")
+    verdict = validate(registry, version.version, Rule(strict=True), lambda: [move])
     assert verdict.kept and verdict.outcome == "reject"
     kept = registry.client.download_artifacts(version.run_id, "gate", str(tmp_path))
     document = json.loads((Path(kept) / "report.json").read_text())
@@ -70,6 +71,7 @@ def test_the_answer_stays_with_the_run_where_that_can_be_written(registry, tmp_p
     assert "stays out of production" in page and "http://" not in page.replace("http://www.w3", "")
     card = registry.client.download_artifacts(version.run_id, "card.html", str(tmp_path))
     assert "Not validated" not in Path(card).read_text()
+    assert "ann" in Path(card).read_text() and "winter is in it" in Path(card).read_text()
 
     def refused(*_):
         raise Unavailable("not yours to write")

@@ -14,7 +14,7 @@ from fake_airflow import PASSWORD, USERNAME, FakeAirflow, Run, serving
 from local_host import TEXT, Gone, environment
 from trained import CHECKS, FIGURES, NO, TRAINED
 
-from bikecast.errors import BikecastError, HostGone, Unavailable
+from bikecast.errors import BikecastError, CommandFailed, HostGone, Unavailable
 from bikecast.ops import training
 from bikecast.ops.airflow import Airflow, airflow_client
 from bikecast.ops.environment import parse_environment
@@ -162,11 +162,14 @@ def test_hosts_that_go_while_airflow_trains_cost_no_training(error, says):
         training.promote(verdict_of(TRAINED, {"outcome": "promote"}), gone, "again")
 
 
-def test_what_is_not_known_is_not_said_to_be_false(train, tmp_path, monkeypatch):
-    """The host went while it promoted; scripts and people are told that nobody knows."""
+@pytest.mark.parametrize(
+    "error", [HostGone("one is gone"), CommandFailed("one", "promote", 137, "Killed")]
+)
+def test_what_is_not_known_is_not_said_to_be_false(train, tmp_path, monkeypatch, error):
+    """It was cut off while it promoted; scripts and people are told that nobody knows."""
 
     def gone(words):
-        raise HostGone("one is gone")
+        raise error
 
     monkeypatch.setattr("bikecast.ops.tasks.training.there", lambda site: gone)
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))

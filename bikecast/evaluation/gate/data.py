@@ -1,9 +1,10 @@
 """Whether the data that a challenger learned from are as fresh and as many as usual."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from bikecast.evaluation.gate.checks import Check, Outcome
 from bikecast.evaluation.gate.evidence import Facts
@@ -13,8 +14,9 @@ USUAL_SHARE: Final = 0.5
 than 45 % (2017 to 2018-07-15; 25 % with the blizzard after the holidays), and so have Jersey City's
 in spring 2020. It is for people to say what became of the others."""
 KNOWN_SHARE: Final = 0.5
-"""Of the share of hours before a window whose rain is known; archives of weather are some days
-behind."""
+"""Of the share of hours before a window whose rain is known."""
+BEHIND: Final = timedelta(days=7)
+"""What archives of weather may be behind: the last days of a window are not asked for."""
 RECENT_WEEKS: Final = 2
 LEAST_WEEKS: Final = 4
 MOST_VANISHED: Final = 0.2
@@ -67,16 +69,19 @@ def _stations(facts: Facts) -> Check:
     return Check(name, outcome, text + named, {"vanished": gone, "stations": facts.stations})
 
 
-def rain(facts: Facts, known: float) -> tuple[Check, ...]:
+def rain(facts: Facts, rows: pl.DataFrame) -> tuple[Check, ...]:
     """Whether the rain of the window is known where it was before; else slices by it say little.
 
-    :param known: share of what was forecast of which it is.
+    :param rows: ``hour`` and ``rain`` of what was forecast.
     """
-    if not facts.rain_before:  # a city without weather
+    end = datetime.fromisoformat(facts.start) + timedelta(days=facts.days)
+    asked = rows.filter(pl.col("hour") < end - BEHIND)["rain"]
+    if not facts.rain_before or asked.is_empty():  # a city without weather, or too young a one
         return ()
+    known = 1 - asked.null_count() / len(asked)
     outcome: Outcome = "inconclusive"
     if known > KNOWN_SHARE * facts.rain_before:
         outcome = "promote"
-    text = f"that of {known:.0%} of the hours, of {facts.rain_before:.0%} in the weeks before"
+    text = f"that of {known:.0%} of the hours, of {facts.rain_before:.0%} in the year before"
     figures = {"known": known, "before": facts.rain_before}
     return (Check("rain known as usual", outcome, text, figures),)

@@ -19,6 +19,7 @@ CHAMPION: Final[str] = "champion"
 NAIVE: Final[str] = "naive"
 WEEKLY: Final[str] = "mean4w"
 WEEK: Final = 168
+YEAR: Final = 365 * 24
 MOST_WEEKS: Final = 10
 
 
@@ -35,7 +36,7 @@ class Facts:
     :param leak: as :func:`bikecast.evaluation.gate.leakage.leak` found it.
     :param weekly_rides: bikes picked up and returned in the last weeks, the newest last.
     :param first_hours: station → the first hour that is known of it, ISO 8601.
-    :param rain_before: share of the hours of the four weeks before the window whose rain is known.
+    :param rain_before: share of the hours of the year before the window whose rain is known.
     :param vanished: stations known in the four weeks before the last one, and in that one not,
         of ``stations``; ``vanished_share`` is what they had of the bikes of those four weeks.
     """
@@ -112,7 +113,7 @@ def rain_of(history: History, first: int, stop: int) -> pl.DataFrame:
 def rain_before(history: History, start: datetime) -> float:
     """As ``Facts`` has it."""
     first = history.index(start)
-    rain = rain_of(history, max(first - 4 * WEEK, 0), first)["rain"]
+    rain = rain_of(history, max(first - YEAR, 0), first)["rain"]
     return 1 - rain.null_count() / len(rain)
 
 

@@ -48,8 +48,8 @@ def judge(evidence: Evidence | None, champion: str, rule: Rule) -> tuple[Check, 
     if champion:
         surely = _gained(evidence, CHAMPION, better).passed
         checks.append(freshness(evidence.facts, newer=not (rule.strict or surely)))
-    rain_known = 1 - evidence.rows["rain"].null_count() / max(len(evidence.rows), 1)
-    return (*checks, *volume(evidence.facts), *rain(evidence.facts, rain_known))
+    known = rain(evidence.facts, evidence.rows.select("hour", "rain"))
+    return (*checks, *volume(evidence.facts), *known)
 
 
 def beats_naive(evidence: Evidence) -> bool:

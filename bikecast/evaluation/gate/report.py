@@ -41,7 +41,7 @@ def report_html(
             f"<h2>Slices and days</h2>{_pictures(checks, evidence, reference)}"
             f"<h2>Scores on the same hours</h2>{_scores(facts.scores)}"
             f'<p class="quiet">{facts.days} days from {escape(facts.start)}, every model fitted '
-            "before them, up to a week ahead and without weather.</p>"
+            "before them, up to a week ahead, with the weather forecasts that are stored.</p>"
         )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'

@@ -8,7 +8,7 @@ from json import dumps
 
 from invoke import Context, task
 
-from bikecast.errors import BikecastError, HostGone, InputError, Refused
+from bikecast.errors import BikecastError, InputError, Refused
 from bikecast.ops import training
 from bikecast.ops.asking import here, refresher, there
 from bikecast.ops.environment import Airflow as Settings, Environment
@@ -59,12 +59,12 @@ def train(
             bikecast, verdict = there(site), judged(site, run, again)
         facts |= {name: getattr(verdict, name) for name in ("version", "figures", "report")}
         site.say(f"{verdict}; {verdict.figures}")
-        promoted: bool | None = None  # nobody knows, where a host is gone or somebody gives up
+        promoted: bool | None = None  # nobody knows, where it is cut off
         try:
             training.promote(verdict, bikecast, again)
             promoted = True
         except BikecastError as error:
-            promoted = None if isinstance(error.__cause__, HostGone) else False
+            promoted = None if training.unknown(error.__cause__) else False
             raise
         finally:
             facts["verdict"] = named(verdict, promoted)

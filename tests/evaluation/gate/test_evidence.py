@@ -52,16 +52,15 @@ def test_rows_are_the_hours_that_naive_forecasts_and_that_are_known():
 
 
 def test_how_much_of_the_rain_before_a_window_is_known():
-    """Of the four weeks before it, or of what there is."""
+    """Of the year before it, or of what there is."""
     history = with_weather(small_history(days=60))
     start = history.hour(42 * 24)
-    assert rain_before(history, start) == 1
+    assert rain_before(history, start) == pytest.approx(1 - 12 / (42 * 24))  # from a noon on
     assert rain_before(replace(history, weather=None), start) == 0
     for _, values in history.weather.vintages:
-        values[28 * 24 : 35 * 24] = np.nan
-    assert rain_before(history, start) == pytest.approx(0.75)
-    assert rain_before(history, history.hour(35 * 24)) == pytest.approx(0.75)
-    assert rain_before(history, history.hour(24)) == 0.5  # the first forecast came at noon
+        values[14 * 24 :] = np.nan
+    assert rain_before(history, history.hour(28 * 24)) == pytest.approx((14 * 24 - 12) / (28 * 24))
+    assert 0 < rain_before(history, start) < 0.5
 
 
 def test_volume_and_stations_are_told():

@@ -230,20 +230,31 @@ def test_odd_data_leave_it_open():
 
 
 @pytest.mark.parametrize(
-    ("before", "known", "names"),
+    ("before", "days", "names"),
     [
-        (0.0, 0.0, []),
-        (1.0, 1.0, []),
-        (1.0, 0.0, ["rain known as usual"]),
-        (0.2, 0.0, ["rain known as usual"]),
-        (0.2, 1.0, []),
+        (0.0, 0, []),
+        (1.0, 28, []),
+        # What archives are behind, and what they are not.
+        (1.0, 21, []),
+        (1.0, 10, ["rain known as usual"]),
+        (1.0, 0, ["rain known as usual"]),
+        (0.2, 0, ["rain known as usual"]),
+        (0.2, 5, []),
     ],
 )
-def test_rain_that_is_known_no_more_leaves_it_open(before, known, names):
+def test_rain_that_is_known_no_more_leaves_it_open(before, days, names):
     """Nobody could say who errs in it; a city without any weather is another matter."""
-    rows = made_rows().with_columns(rain=pl.lit(0.0 if known else None, pl.Float32))
+    known = pl.col("hour") < START + timedelta(days=days)
+    rows = made_rows().with_columns(rain=pl.when(known).then(0.0).cast(pl.Float32))
     found, failed_ = verdict(made_evidence(rows=rows, rain_before=before))
     assert (found, failed_) == ("inconclusive" if names else "promote", names)
+
+
+def test_a_window_of_a_week_asks_for_no_rain():
+    """All of it may be what archives are behind."""
+    rows = made_rows().filter(pl.col("hour") < START + timedelta(days=7))
+    checks = judge(made_evidence(rows=rows, days=7, rain_before=1.0), "", Rule())
+    assert "rain known as usual" not in [c.name for c in checks]
 
 
 def test_a_leak_is_refused_whatever_the_scores():
