@@ -23,6 +23,9 @@ DONE: Final = "done"
 UNDONE: Final = "undone"
 NOTICED: Final = "noticed"
 
+PATIENCE = 10.0
+"""Seconds that a move waits for its turn: the refresher takes one every 15 s, to look around."""
+
 BEFORE_THE_BOOK: Final = "it was in production before moves were written down"
 BY_OTHER_MEANS: Final = "production was found to have been moved by other means"
 NOT_THROUGH: Final = "production was found as before: the move did not come through"
@@ -46,7 +49,7 @@ class Production:
         :raises Refused: where another one is in production by now.
         :raises Locked: where another command is at it.
         """
-        with self.book.turn() as turn:
+        with self.book.turn(PATIENCE) as turn:
             now = self._noticed(turn)
             if number(now) != number(champion):
                 raise Refused(
@@ -65,7 +68,7 @@ class Production:
             cannot ask that version, and production stays as it is.
         :raises Locked: where another command is at it.
         """
-        with self.book.turn() as turn:
+        with self.book.turn(PATIENCE) as turn:
             self._noticed(turn)
             now = self.registry.get(PRODUCTION)
             before = former(turn.all(), now.previous)

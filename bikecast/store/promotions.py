@@ -1,5 +1,6 @@
 """Which version of a model was in production: written down for good."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ ADD = f"""
 INSERT INTO promotion (model_name, kind, from_version, to_version, who, why, system_id)
 VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {COLUMNS}
 """  # nosec B608  # as above
+PAUSE = 0.2  # seconds between two tries
 TURN = "SELECT pg_try_advisory_lock(hashtext(%s))"
 
 
@@ -36,17 +38,21 @@ class PromotionBook:
             return _all(connection, self._model_name)
 
     @contextmanager
-    def turn(self) -> Iterator["Turn"]:
+    def turn(self, patience: float = 0.0) -> Iterator["Turn"]:
         """The only one who moves this model meanwhile.
 
-        :raises Locked: where somebody else is at it.
+        :param patience: seconds to wait for whoever is at it.
+        :raises Locked: where somebody still is.
         """
+        until = time.monotonic() + patience
         with session(self._url) as connection:
-            if not fetch(connection, TURN, (f"promotion of {self._model_name}",))[0][0]:
-                raise Locked(
-                    f"another command moves {self._model_name} in production",
-                    hint="wait for its end, then try again",
-                )
+            while not fetch(connection, TURN, (f"promotion of {self._model_name}",))[0][0]:
+                if time.monotonic() >= until:
+                    raise Locked(
+                        f"another command moves {self._model_name} in production",
+                        hint="wait for its end, then try again",
+                    )
+                time.sleep(PAUSE)
             yield Turn(connection, self._model_name, self._url)
 
 

@@ -1,6 +1,8 @@
 """What is in production, in a real MLflow, and what a real PostgreSQL says of it."""
 
 import json
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -167,8 +169,18 @@ def test_the_card_tells_who_promoted_it_and_why(registry, production, run, tmp_p
         run("model", "show", "--html", tmp_path / "nowhere" / "card.html")
 
 
-def test_nobody_moves_it_while_another_does(production):
-    """The second is told; looking goes on."""
+def test_a_move_waits_for_whoever_just_looks(production):
+    """As the refresher does again and again."""
+    promote(production, "1")
+    with ExitStack() as looking:
+        looking.enter_context(production.book.turn())
+        threading.Timer(3, looking.close).start()
+        assert promote(production, "2").version.version == "2"
+
+
+def test_nobody_moves_it_while_another_does(production, monkeypatch):
+    """The second is told, when it has waited; looking goes on."""
+    monkeypatch.setattr("bikecast.production.PATIENCE", 0.3)
     promote(production, "1")
     with production.book.turn():
         with pytest.raises(Locked, match="another command moves bike-demand-forecaster"):
