@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bikecast.history import Calendar, Floats, History, Ints
 
@@ -92,6 +93,13 @@ class Past:
     def squares(self) -> "Past":
         """Flows squared."""
         return replace(self, values=self.values**2)
+
+    @cached_property
+    def seen_and_expected_of_all(self) -> NDArray[np.float64]:
+        """The first two of :meth:`seen_and_expected`, of all stations: [2, hours, targets]."""
+        stop = self.first + len(self.values) - 1
+        seen, expected, _ = self.seen_and_expected(self.first, stop)
+        return np.stack([of.sum(axis=1, dtype=float) for of in (seen, expected)])
 
     @cached_property
     def system(self) -> Floats:
@@ -244,10 +252,7 @@ def _busyness(past: Past) -> Floats:
 
     :returns: [rows of the past].
     """
-    stop = past.first + len(past.values) - 1
-    seen, expected, _ = past.seen_and_expected(past.first, stop)
-    sums = np.stack([of.sum(axis=(1, 2), dtype=float) for of in (seen, expected)], axis=1)
-    total = sums + past.values.shape[1]
+    total = past.seen_and_expected_of_all.sum(axis=2).T + past.values.shape[1]
     total[1:] = (2 * total[1:] + total[:-1]) / 3
     found = np.clip(total[:, 0] / total[:, 1], *BUSYNESS)
     return np.append(found, 1).astype(np.float32)

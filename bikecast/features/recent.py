@@ -25,8 +25,8 @@ def recent_columns(past: Past, origins: Ints, hours: Ints) -> dict[str, NDArray[
     seen, expected, known = past.seen_and_expected(first, int(origins.max()))
     at = origins - first
     station = _running(seen), _running(expected)
-    everyone = _running(seen.sum(axis=1, keepdims=True))
-    system = everyone, _running(expected.sum(axis=1, keepdims=True))
+    of_all = past.seen_and_expected_of_all[:, first - past.first :, None]
+    system = _running(of_all[0, : len(seen)]), _running(of_all[1, : len(seen)])
     columns: dict[str, NDArray[np.generic]] = {}
     for w in STATION_WINDOWS:
         columns[f"station_{w}h"] = _ratio(*station, at - w, at)
@@ -62,7 +62,7 @@ def _log_mean(
     return np.where(count > 0, np.log(mean + LEAST_LEVEL), np.nan)
 
 
-def _running(values: Floats) -> NDArray[np.float64]:
+def _running(values: NDArray[np.floating]) -> NDArray[np.float64]:
     sums = np.zeros((len(values) + 1, *values.shape[1:]))
     np.cumsum(values, axis=0, out=sums[1:])
     return sums
