@@ -1,6 +1,6 @@
 """Choose parameters, and see which ideas pay, on days before those that results are reported of.
 
-`nox -s bench -- tune` tries them all, about an hour; `python tests/bench/tune.py NAME…` some. All
+`nox -s bench -- tune` tries them all, some two hours; `python tests/bench/tune.py NAME…` some. All
 learn from 200,000 rows, so that it does not take a day; what all rows gain is a trial of its own.
 The New York panel, day-ahead, two windows of 84 days in three folds: one with more than a year of
 history before it, and one with half a year, as the published panel has. Two hours ahead for those
