@@ -12,7 +12,7 @@ from bikecast.features.inputs import Inputs, inputs_of
 from bikecast.features.inputs import pack as pack_inputs
 from bikecast.features.inputs import unpack as unpack_inputs
 from bikecast.history import WeatherArchive
-from bikecast.models import MODELS, boosted
+from bikecast.models import MODELS, boosted, learned
 from bikecast.models.base import Grid
 from bikecast.models.portable import pack, unpack
 from bikecast.records import WEATHER
@@ -23,12 +23,18 @@ ORIGIN = HISTORY.known
 STATION = 1
 
 
-@pytest.fixture(scope="module", params=["ensemble", "xgboost", "glm"])
+@pytest.fixture(scope="module", params=["ensemble", "ensemble after a year", "xgboost", "glm"])
 def model(request):
-    """Each kind that looks at the weather, with weather to learn from."""
+    """Each kind that looks at the weather, with weather to learn from.
+
+    After a year the networks of the ensemble know of which station a row is.
+    """
+    name, _, after_a_year = request.param.partition(" ")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boosted, "ROUNDS", 60)
-        made = MODELS[request.param]()
+        if after_a_year:
+            patch.setattr(learned, "YEAR_DAYS", 30)
+        made = MODELS[name]()
         made.fit(HISTORY, Grid(168))
     # So that each hour's forecast is changed behind the model.
     made._fitted = {k: replace(fitted, shrunk=0.5) for k, fitted in made._fitted.items()}

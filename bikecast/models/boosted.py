@@ -27,10 +27,14 @@ _COLUMNS = np.array([NAMES.index(name) for name in FEATURES])
 # XGBoost's last column is the level and what the trees add to it on the whole.
 _MEMBERSHIP = membership((*FEATURES, "log_level"))
 _SKY = slice(FEATURES.index(COLUMNS[0]), FEATURES.index(COLUMNS[-1]) + 1)
-HALF_LIFE_DAYS = 180
+HALF_LIFE_DAYS = 3_650
+"""Trees learn by how much the level is off, which changes less than the level does. Of 16 months
+nearly nothing is forgotten: the ensemble's day-ahead MAE, from 200,000 rows, is 3.860 where all
+days weigh alike, 3.867 with a half-life of two years and 3.877 with half of one; after half a year
+of history, and two hours ahead, all are within 0.001 (New York, before 2018-07-16)."""
 HALF_LIFE_WITH_WEATHER = 365
-"""What rain does to riders changes less than where they ride: with observed weather, day-ahead MAE
-3.432 instead of 3.450 with half a year (New York, before 2018-07-16)."""
+"""With observed weather, day-ahead MAE of trees 3.432, with half a year 3.450; two years and more
+are no better."""
 FEW_ROWS = 20_000
 ROUNDS = 400
 TREES: dict[str, Any] = {

@@ -43,7 +43,7 @@ def learned():
         patch.setattr(network, "SEEDS", 2)
         patch.setattr(network, "EPOCHS", 40)
         patch.setattr(network, "BATCH", 256)
-        made = Network(Grid(24), year=True)
+        made = Network(Grid(24), year=True, weather=False)
         made.learn(rows(), 8_000)
     return made
 
@@ -120,7 +120,7 @@ def told_apart():
         patch.setattr(network, "SEEDS", 2)
         patch.setattr(network, "EPOCHS", 40)
         patch.setattr(network, "BATCH", 256)
-        made = Network(Grid(2, 1), year=True)
+        made = Network(Grid(2, 1), year=True, weather=False)
         made.learn(replace(flows, actual=actual), 8_000)
     return made
 
@@ -154,7 +154,7 @@ def test_what_is_a_stations_own_is_explained_by_the_station(told_apart):
 
 def test_what_is_a_stations_own_is_kept(told_apart):
     """A network that is restored tells the same stations apart."""
-    kept = Network(Grid(24), year=False)
+    kept = Network(Grid(24), year=False, weather=False)
     kept.restore(told_apart.portable())
     asked = of_stations(0, 1, 2)
     assert (kept.means(*asked) == told_apart.means(*asked)).all()
@@ -175,7 +175,7 @@ def test_rows_that_do_not_say_whose_they_are_teach_nothing_of_a_station(monkeypa
     monkeypatch.setattr(network, "UNKNOWN_SHARE", 1.0)
     flows = rows(500)
     flows.values[:, NAMES.index("station")] = np.arange(500) % 2
-    made = Network(Grid(2, 1), year=True)
+    made = Network(Grid(2, 1), year=True, weather=False)
     made.learn(flows, 500)
     assert len(made.flows) == 2
     assert not any(layers.own.any() for layers in made.layers)
@@ -194,21 +194,25 @@ def test_heavy_rain_is_told_as_its_logarithm():
 
 
 def test_further_ahead_nobody_is_told_apart(learned):
-    """A day-ahead network knows no station."""
+    """A day-ahead network that knows no weather knows no station."""
     first, second = learned.means(*of_stations(0, 1))
     assert first == second
 
 
-def test_before_a_year_nobody_is_told_apart(monkeypatch):
-    """What would be learned of a station is one season of it."""
+@pytest.mark.parametrize("horizon", [2, 168])
+@pytest.mark.parametrize("year", [False, True])
+def test_where_the_weather_is_known_stations_are_told_apart_after_a_year(
+    monkeypatch, horizon, year
+):
+    """Rain keeps riders from some more than from others; before, it would be one season of them."""
     monkeypatch.setattr(network, "EPOCHS", 1)
     flows = rows(500)
     flows.values[:, NAMES.index("station")] = np.arange(500) % 2
     flows.values[:, NAMES.index("yearday")] = 1
-    made = Network(Grid(2, 1), year=False)
-    made.learn(flows, 500)
+    made = Network(Grid(horizon, 1), year=year, weather=True)
+    made.learn(replace(flows, actual=LEVEL * (np.arange(500, dtype=np.float32) % 2)), 500)
     first, second = made.means(*of_stations(0, 1))
-    assert first == second
+    assert (first != second) == year
 
 
 def test_the_systems_last_hours_are_inputs_only_of_the_next_few():
