@@ -1,18 +1,22 @@
 """Choose parameters, and see which ideas pay, on days before those that results are reported of.
 
-`nox -s bench -- tune` tries them all, some two hours; `python tests/bench/tune.py NAME…` some. All
-learn from 200,000 rows, so that it does not take a day; what all rows gain is a trial of its own.
+`nox -s bench -- tune` tries them all, some two hours on 2 cores; `python tests/bench/tune.py NAME…`
+some. All learn from 200,000 rows, so that it does not take a day; what all rows gain is a trial of
+its own. As many are tried at once as there are cores, with one thread each.
 The New York panel, day-ahead, two windows of 84 days in three folds: one with more than a year of
 history before it, and one with half a year, as the published panel has. Two hours ahead for those
 that are about the last hours.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from multiprocessing import get_context
 from typing import Any
 from unittest import mock
 
@@ -190,11 +194,14 @@ def tried(name: str, where: str) -> list[str]:
 
 def main(names: list[str]) -> None:
     """Try and print."""
+    asked = [(name, where) for name in names or TRIALS for where in TRIALS[name][2]]
+    # A child that is spawned reads it before it loads what makes threads.
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     lines = []
-    for name in names or TRIALS:
-        for where in TRIALS[name][2]:
-            lines.append(tried(name, where))
-            print("\t".join(lines[-1]), flush=True)
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        for line in pool.map(tried, *zip(*asked, strict=True)):
+            lines.append(line)
+            print("\t".join(line), flush=True)
     columns = ["window", "what is changed", "MAE", "RMSE", "net flow", "pinball", "seconds"]
     print_table("Days before 2018-07-16", columns, sorted(lines, key=lambda line: line[0]))
 
