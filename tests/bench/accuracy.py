@@ -158,6 +158,8 @@ def hard() -> list[Bar]:
 def main(words: list[str]) -> None:
     """Evaluate, print, and hold against the bars."""
     asked = [i for i, line in enumerate(LINES) if not words or any(w in line.name for w in words)]
+    if not asked and "hard" not in words:
+        sys.exit(f"no line holds {' or '.join(words)}: {'; '.join(line.name for line in LINES)}")
     # A child that is spawned reads it before it loads what makes threads.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     held: list[Bar] = []
