@@ -1,6 +1,6 @@
 """The accuracy that the project promises, on the reference days of the New York panels.
 
-`nox -s bench -- accuracy`, about an hour on 2 cores; `python tests/bench/accuracy.py WORD…` for the
+`nox -s bench -- accuracy`, hours on one core; `python tests/bench/accuracy.py WORD…` for the
 lines whose names hold one of the words. As many are evaluated at once as there are cores, with one
 thread each. Exits 1 where a bar is missed. Nothing is chosen here: that is what tune.py is for,
 which cannot load these days.
