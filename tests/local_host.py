@@ -29,7 +29,7 @@ DOCKER = Path(__file__).parent / "fake_docker.sh"
 FIELDS = ("status", "restarts", "behaviour", "created", "started", "image", "labels", "argv")
 REGISTRY = "registry.test/org/bikecast"
 PROXY_IMAGE = "nginx:1.28"
-WITHIN = 30  # seconds for a command without a limit of its own
+WITHIN = 300  # seconds for a command without a limit of its own, as it is without a setting
 SECRETS = {
     # pragma: allowlist nextline secret: made up
     "password": "pass-word-of-the-registry",
