@@ -2,7 +2,7 @@
 
 import pytest
 from deployer import Deployer, live
-from local_host import DIRECTORY, target
+from local_host import DIRECTORY, WITHIN, target
 
 from bikecast.ops import commands
 from bikecast.ops.release import How, deploy, holding
@@ -125,5 +125,5 @@ def test_a_dry_run_settles_nothing(hosts):
     before = [h.everything() for h in hosts]
     deployer = Deployer(hosts, dry=True)
     settle(deployer.site, look(deployer.site))
-    assert deployer.tells("one$ timeout -k 5 30 sh -c")
+    assert deployer.tells(f"one$ timeout -k 5 {WITHIN} sh -c")
     assert [h.everything() for h in hosts] == before
