@@ -30,6 +30,8 @@ _BITS: Final = 20
 """Of a count; above it stands that of the window before, above that the number of the window."""
 _MOST: Final = (1 << _BITS) - 1
 _WINDOWS: Final = (1 << 24) - 1
+_ROUNDED: Final = 0.001
+"""Seconds told beyond those counted: a second that was rounded down may end a moment too early."""
 
 
 class Limiter:
@@ -59,7 +61,7 @@ class Limiter:
         """Count a request where it may pass; what is refused is not counted.
 
         :param limit: requests in a window, 1 or more.
-        :returns: seconds until one may pass, or None where this one does.
+        :returns: seconds after which one may pass, or None where this one does.
         """
         places = self._placed(client)
         with self._lock:
@@ -72,7 +74,8 @@ class Limiter:
             if wait is None:
                 for at in places:
                     self._add(at + self._column, number)
-        return wait
+                return None
+        return wait + _ROUNDED
 
     def _places_of(self, client: str) -> list[int]:
         """Where a client's counts are, one stretch of columns in each row."""
